@@ -1,0 +1,26 @@
+"""`pytest` here runs the project's own tests, unless what is asked for is the suite.
+
+A model, a URL or a `-m` expression that names our levels, and no path given, mean the suite.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+_LEVELS = re.compile(r"\b(core|optional|chat_model)\b")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Point pytest at the suite where it is wanted."""
+    from pytest_vllm.run import Run
+
+    no_path = config.args_source is not pytest.Config.ArgsSource.ARGS
+    wanted = _LEVELS.search(config.option.markexpr) or Run.of(config).settings.chosen
+    if no_path and wanted:
+        config.args[:] = [str(Path(__file__).parent / "pytest_vllm" / "suite")]

@@ -1,0 +1,1 @@
+"""How tests talk to a server."""

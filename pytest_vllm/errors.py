@@ -1,0 +1,48 @@
+"""Everything that pytest-vllm raises, in one tree.
+
+    VLLMTestError
+    ├── SettingsError        an option, ini key, variable or table entry is wrong
+    ├── LaunchError          the server did not come to life; carries its `report`
+    │   ├── LauncherUnavailable   no Docker engine, no local vLLM: nothing to launch with
+    │   ├── ImageError            the image is missing, or could not be pulled
+    │   └── StartFailed           it was started, and exited, stalled, or was the wrong server
+    ├── ServerDied           it was ready once, and is gone
+    └── ChatNotSupported     the server refuses chat: the model has no chat template
+
+The message is written for a person: what happened, where, why, and what to do next. All of
+them survive pickling, since under pytest-xdist they travel from the controller to a worker.
+"""
+
+from __future__ import annotations
+
+
+class VLLMTestError(Exception):
+    """Base class of all errors of pytest-vllm."""
+
+
+class SettingsError(VLLMTestError):
+    """An option, ini key, environment variable or table entry has a wrong value."""
+
+
+class LaunchError(VLLMTestError):
+    """The server did not come to life; `str(error)` is the whole report, in plain words."""
+
+
+class LauncherUnavailable(LaunchError):
+    """There is nothing to launch with: no Docker engine answers and no local vLLM is found."""
+
+
+class ImageError(LaunchError):
+    """The container image is not here and could not be pulled."""
+
+
+class StartFailed(LaunchError):
+    """The server was started, and then exited, stalled, ran out of time or was another one."""
+
+
+class ServerDied(VLLMTestError):
+    """The server was ready, and died while tests ran."""
+
+
+class ChatNotSupported(VLLMTestError):
+    """The server refuses chat requests because the model has no chat template."""

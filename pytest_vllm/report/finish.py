@@ -1,0 +1,85 @@
+"""At the end of a run: JUnit suite properties and the JSON results (docs/results.md)."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_vllm.report.facts import failed_facts, server_facts
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_vllm.run import Run
+
+#: Raised when a field changes its meaning or goes away; new fields do not raise it.
+SCHEMA = 1
+
+_PROPERTIES = (
+    "model",
+    "image",
+    "image_id",
+    "image_digest",
+    "version",
+    "platform",
+    "gpus",
+    "launcher",
+    "url",
+    "startup_s",
+)
+
+
+def write(run: Run, session: pytest.Session) -> None:
+    """Hand the facts to pytest's JUnit writer, and write `--vllm-results`."""
+    if not run.records.all() and not run.ready_servers():
+        return
+    servers = [server_facts(server) for server in run.ready_servers()]
+    started = {facts["model"] for facts in servers}
+    servers += [
+        failed_facts(spec.model, report)
+        for spec, report in run.failures().items()
+        if spec.model not in started
+    ]
+    _add_junit_properties(session.config, servers)
+    if run.settings["results"]:
+        _write_json(run, session, servers)
+
+
+def _add_junit_properties(config: pytest.Config, servers: list[dict[str, Any]]) -> None:
+    """`vllm.model`, `vllm.image` … for the first server, `vllm.2.model` … for the next."""
+    plugins = config.pluginmanager.get_plugins()
+    xml: Any = next((p for p in plugins if hasattr(p, "add_global_property")), None)
+    if xml is None:
+        return
+    for number, facts in enumerate(servers, start=1):
+        prefix = "vllm" if number == 1 else f"vllm.{number}"
+        for name in _PROPERTIES:
+            if facts.get(name) is not None:
+                xml.add_global_property(f"{prefix}.{name}", facts[name])
+        if able := facts.get("capabilities"):
+            xml.add_global_property(f"{prefix}.capabilities", ", ".join(sorted(able["names"])))
+        if facts.get("error"):
+            xml.add_global_property(f"{prefix}.error", facts["error"].splitlines()[0])
+
+
+def _write_json(run: Run, session: pytest.Session, servers: list[dict[str, Any]]) -> None:
+    from pytest_vllm import __version__
+
+    results = {
+        "schema": SCHEMA,
+        "run": {
+            "id": run.id,
+            "pytest_vllm": __version__,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started_at)),
+            "duration_s": round(time.time() - run.started_at, 3),
+            "exit_status": int(session.exitstatus),
+            "strict": bool(run.settings["strict"]),
+        },
+        "servers": servers,
+        "tests": [record.as_dict() for record in run.records.all()],
+    }
+    path = Path(run.settings["results"]).expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

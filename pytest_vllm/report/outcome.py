@@ -1,0 +1,213 @@
+"""The outcome policy: what a failure means for the run (DESIGN section 2).
+
+A failure of an optional check is turned into pytest's `xfailed`, with its real message, in
+the call phase only: an `xfail` mark would also swallow a server that did not start. So
+`--maxfail`, `-x` and the exit code leave it alone, and `--runxfail` or `--vllm-strict` make
+it count. A server that died during the test is a failure whatever the test's level.
+
+Only tests that use our fixtures are touched: `optional` is a common word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vllm.report.records import ATTRIBUTE, Record
+from pytest_vllm.run import Run
+from pytest_vllm.servers.logs import end_of, slice_from
+
+if TYPE_CHECKING:
+    from pytest_vllm.servers.server import Server
+    from pytest_vllm.spec import ServerSpec
+
+_LOG_START = pytest.StashKey[int]()
+_UNSUPPORTED = pytest.StashKey[bool]()
+NOTE = pytest.StashKey[str]()
+
+#: Characters of the server's log that a report keeps.
+_LOG_LIMIT = 4000
+
+
+def spec_of(item: pytest.Item) -> ServerSpec | None:
+    """The spec that a test runs on; None for a test that is none of our business."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("vllm_spec") if callspec else None
+
+
+def level_of(item: pytest.Item) -> str:
+    """`core`, `optional`, or "" for a user's own test without a mark."""
+    for level in ("core", "optional"):
+        if item.get_closest_marker(level):
+            return level
+    return ""
+
+
+def apply_capabilities(item: pytest.Item, server: Server) -> None:
+    """After the fixtures are up: skip what the server cannot do, expect a base model's refusal.
+
+    Raises:
+        pytest.skip.Exception: A capability that the test `requires` is missing.
+    """
+    item.stash[_LOG_START] = end_of(server.log_path)
+    for mark in item.iter_markers("requires"):
+        for name in mark.args:
+            if not server.capabilities.has(name):
+                item.stash[_UNSUPPORTED] = True
+                pytest.skip(f"unsupported: {server.capabilities.why_not(name)}")
+    if item.get_closest_marker("chat_model"):
+        _expect_refusal(item, server)
+
+
+def _expect_refusal(item: pytest.Item, server: Server) -> None:
+    from pytest_vllm.errors import ChatNotSupported
+
+    chat = server.capabilities.chat
+    if chat.kind == "base":
+        reason = (
+            f"{server.model} is a base model ({chat.decided_by}: {chat.evidence}); "
+            f"chat needs a chat model, for example {CHAT_EXAMPLES}"
+        )
+        item.add_marker(pytest.mark.xfail(raises=ChatNotSupported, reason=reason, strict=False))
+
+
+CHAT_EXAMPLES = "Qwen/Qwen2-7B-Instruct or google/gemma-3-4b-it"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is known of a failure before pytest makes its report."""
+
+    death: str | None
+    log: str
+
+
+def look_at_failure(item: pytest.Item, call: pytest.CallInfo[None]) -> Failure | None:
+    """Before the report is made: is the server alive, what did it log, properties for JUnit."""
+    spec = spec_of(item)
+    run = Run.of(item.config)
+    server = run.leased(spec) if spec else None
+    if spec is None or server is None or call.when != "call":
+        return None
+    death = run.leases.check(spec, item.nodeid)
+    if call.excinfo is None and death is None:
+        return None
+    log = slice_from(server.log_path, item.stash.get(_LOG_START, 0))[-_LOG_LIMIT:]
+    return Failure(death, log)
+
+
+def add_properties(item: pytest.Item, failure: Failure | None, error: str) -> None:
+    """Per-test properties for JUnit; builtin types only, or xdist workers die of them."""
+    spec = spec_of(item)
+    if spec is None:
+        return
+    known = {name for name, _ in item.user_properties}
+    values = {
+        "vllm_model": spec.id,
+        "vllm_level": level_of(item),
+        "vllm_endpoint": endpoint_of(item),
+    }
+    if error and level_of(item) == "optional":
+        values["vllm_optional_failure"] = error
+    if failure and failure.log:
+        values["vllm_server_log"] = failure.log
+    item.user_properties += [(k, v) for k, v in values.items() if v and k not in known]
+
+
+def endpoint_of(item: pytest.Item) -> str:
+    """The label of `@pytest.mark.endpoint("POST /v1/completions")`, or ""."""
+    mark = item.get_closest_marker("endpoint")
+    return str(mark.args[0]) if mark and mark.args else ""
+
+
+def error_line(call: pytest.CallInfo[None]) -> str:
+    """The first line of an exception, without the class of a plain assertion."""
+    if call.excinfo is None:
+        return ""
+    text = str(call.excinfo.value).strip() or call.excinfo.typename
+    first = text.splitlines()[0]
+    plain = (AssertionError, pytest.fail.Exception, pytest.skip.Exception)
+    return first if isinstance(call.excinfo.value, plain) else f"{call.excinfo.typename}: {first}"
+
+
+def judge(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],
+    report: pytest.TestReport,
+    failure: Failure | None,
+) -> None:
+    """Apply the policy to a report, and hang the test's record on it."""
+    spec = spec_of(item)
+    if spec is None:
+        return
+    if failure and failure.death:
+        report.outcome = "failed"
+        report.longrepr = failure.death
+        report.__dict__.pop("wasxfail", None)
+    elif _is_forgiven(item, call, report):
+        report.outcome = "skipped"
+        report.wasxfail = f"optional: {error_line(call)}"
+    if failure and failure.log and report.failed:
+        report.sections.append(("vLLM server log during this test", failure.log))
+    verdict = _verdict(item, report)
+    if verdict is not None:
+        message = failure.death if failure and failure.death else _message(call, report)
+        setattr(report, ATTRIBUTE, _record(item, spec, report, verdict, message, failure))
+
+
+def _is_forgiven(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> bool:
+    return (
+        report.when == "call"
+        and report.failed
+        and call.excinfo is not None  # None for XPASS(strict), which stays a failure
+        and level_of(item) == "optional"
+        and not item.config.option.runxfail
+        and not Run.of(item.config).settings["strict"]
+    )
+
+
+def _verdict(item: pytest.Item, report: pytest.TestReport) -> str | None:
+    if report.when != "call":
+        if report.failed:
+            return "error"
+        if report.when == "setup" and report.skipped:
+            return "unsupported" if item.stash.get(_UNSUPPORTED, False) else "skipped"
+        return None
+    if report.passed:
+        return "passed"
+    if report.failed:
+        return "failed"
+    reason = getattr(report, "wasxfail", None)
+    if reason is None:
+        return "skipped"
+    return "optional_failed" if reason.startswith("optional: ") else "expected_failure"
+
+
+def _message(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
+    reason = getattr(report, "wasxfail", "")
+    if reason and not reason.startswith("optional: "):
+        return str(reason)
+    return str(call.excinfo.value).strip() if call.excinfo else ""
+
+
+def _record(
+    item: pytest.Item,
+    spec: ServerSpec,
+    report: pytest.TestReport,
+    verdict: str,
+    message: str,
+    failure: Failure | None,
+) -> dict[str, object]:
+    return Record(
+        id=item.nodeid,
+        model=spec.id,
+        level=level_of(item),
+        endpoint=endpoint_of(item),
+        verdict=verdict,
+        message=message,
+        duration_s=round(report.duration if report.when == "call" else 0.0, 4),
+        note=item.stash.get(NOTE, ""),
+        log=failure.log if failure else "",
+    ).as_dict()

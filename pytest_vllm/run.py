@@ -1,0 +1,195 @@
+"""One pytest run, as an object: settings, specs, the pool (or a worker's link to it), records.
+
+plugin.py's hooks delegate to it. It is made when the first of them needs it, so that a run
+that never touches a server never makes one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+import time
+import uuid
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_vllm.errors import SettingsError
+from pytest_vllm.settings import OPTIONS, Settings
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from pytest_vllm.report.records import Records
+    from pytest_vllm.servers.broker import Broker, Leases
+    from pytest_vllm.servers.launcher import LaunchPolicy
+    from pytest_vllm.servers.pool import ServerPool
+    from pytest_vllm.servers.server import Server
+    from pytest_vllm.spec import ServerSpec
+
+_KEY = pytest.StashKey["Run"]()
+
+#: Where an xdist worker finds the way to the controller's pool.
+WORKER_LINK = "vllm_broker"
+
+
+class Run:
+    """What pytest-vllm knows and owns during one pytest run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.started_at = time.time()
+        self.id = uuid.uuid4().hex[:12]
+        self._pool: ServerPool | None = None
+        self._servers: dict[ServerSpec, Server] = {}
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Run:
+        """The run of a config, made at first use."""
+        if _KEY not in config.stash:
+            run = config.stash[_KEY] = cls(config)
+            if not run.is_worker:
+                config.pluginmanager.register(run.records, "vllm-records")
+        return config.stash[_KEY]
+
+    @classmethod
+    def existing(cls, config: pytest.Config) -> Run | None:
+        """The run of a config, if anything needed one so far."""
+        return config.stash.get(_KEY, None)
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this process is an xdist worker."""
+        return hasattr(self.config, "workerinput")
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The options, parsed.
+
+        Raises:
+            pytest.UsageError: One of them is wrong.
+        """
+        ini = {o.ini: self.config.getini(o.ini) for o in OPTIONS}
+        try:
+            return Settings(vars(self.config.option), os.environ, ini)
+        except SettingsError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    @cached_property
+    def specs(self) -> tuple[ServerSpec, ...]:
+        """What is to be served, one spec per model.
+
+        Raises:
+            pytest.UsageError: An option or a model's table is wrong.
+        """
+        from pytest_vllm.model_tables import read_model_tables
+        from pytest_vllm.specs import specs_from
+
+        try:
+            tables = read_model_tables(self.config.rootpath / "pyproject.toml")
+        except SettingsError as error:
+            raise pytest.UsageError(str(error)) from None
+        return specs_from(self.settings, tables)
+
+    @cached_property
+    def policy(self) -> LaunchPolicy:
+        """How servers are launched in this run."""
+        from pytest_vllm.servers.launcher import LaunchPolicy
+
+        return LaunchPolicy(
+            run_id=self.id,
+            log_dir=self._log_dir(),
+            pull=self.settings["pull"],
+            startup_timeout_s=self.settings["startup-timeout"],
+            stall_timeout_s=self.settings["stall-timeout"],
+        )
+
+    def _log_dir(self) -> Path:
+        if self.settings["log-dir"]:
+            return Path(self.settings["log-dir"]).expanduser().resolve()
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.started_at))
+        return Path(tempfile.gettempdir()) / f"pytest-vllm-{os.getuid()}" / f"{stamp}-{self.id[:4]}"
+
+    @cached_property
+    def records(self) -> Records:
+        """The tests' records, on the process that reports."""
+        from pytest_vllm.report.records import Records
+
+        return Records()
+
+    # --- servers ---------------------------------------------------------------------------
+
+    @property
+    def pool(self) -> ServerPool:
+        """The pool, which only the process that owns the run has."""
+        if self._pool is None:
+            from pytest_vllm.report.progress import Progress
+            from pytest_vllm.servers.pool import ServerPool
+
+            self._pool = ServerPool(self.policy, Progress(self.config))
+        return self._pool
+
+    @cached_property
+    def broker(self) -> Broker:
+        """Shares the pool with xdist workers."""
+        from pytest_vllm.servers.broker import Broker
+
+        _end_cleanly_on_sigterm()
+        return Broker(lambda: self.pool)
+
+    @cached_property
+    def leases(self) -> Leases:
+        """The pool, or a worker's link to the controller's."""
+        if not self.is_worker:
+            _end_cleanly_on_sigterm()
+            return self.pool
+        from pytest_vllm.servers.broker import connect
+
+        workerinput: dict[str, Any] = self.config.workerinput  # type: ignore[attr-defined]
+        return connect(workerinput[WORKER_LINK])
+
+    def lease(self, spec: ServerSpec) -> Server:
+        """Lease the server of a spec, and remember it for the hooks."""
+        server = self.leases.lease(spec)
+        self._servers[spec] = server
+        return server
+
+    def leased(self, spec: ServerSpec) -> Server | None:
+        """The server that this process leased for a spec, if it did."""
+        return self._servers.get(spec)
+
+    def ready_servers(self) -> list[Server]:
+        """Every server that was ready in this run; [] where nothing was started."""
+        return list(self.servers_by_spec().values())
+
+    def servers_by_spec(self) -> dict[ServerSpec, Server]:
+        """The same by the spec that was asked for."""
+        return self._pool.servers_by_spec() if self._pool else {}
+
+    def failures(self) -> dict[ServerSpec, str]:
+        """Every spec whose server failed, with the report."""
+        return self._pool.failures() if self._pool else {}
+
+    def close(self) -> None:
+        """Stop every server. Idempotent."""
+        if self._pool is not None:
+            self._pool.close()
+
+
+def _end_cleanly_on_sigterm() -> None:
+    """CI systems cancel with SIGTERM, which would skip all clean-up: make it a Ctrl-C.
+
+    Only from the main thread, and only if nobody else handles it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt("terminated (SIGTERM)")

@@ -1,0 +1,94 @@
+"""What the Docker SDK raises -> one paragraph for a person."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from pytest_vllm.errors import LaunchError, LauncherUnavailable, StartFailed
+
+if TYPE_CHECKING:
+    import docker
+
+    from pytest_vllm.spec import ServerSpec
+
+
+def connect() -> docker.DockerClient:
+    """A client whose engine answers.
+
+    Raises:
+        LauncherUnavailable: With the endpoint that was tried, the reason and the remedy.
+    """
+    import docker
+
+    try:
+        client = docker.from_env(timeout=60)
+        client.ping()
+    except (docker.errors.DockerException, OSError, ValueError) as error:
+        raise LauncherUnavailable(_no_engine(str(error))) from None
+    return client
+
+
+def _no_engine(text: str) -> str:
+    host = os.environ.get("DOCKER_HOST")
+    where = f"{host} (from DOCKER_HOST)" if host else "unix:///var/run/docker.sock (the default)"
+    if "Permission denied" in text or "PermissionError" in text:
+        return (
+            f"Docker: the engine at {where} is there, but this user may not talk to it.\n"
+            "Join its group: `sudo usermod -aG docker $USER`, then log in again."
+        )
+    if re.search(r"FileNotFoundError|No such file|Connection refused|ConnectionRefused", text):
+        return (
+            f"Docker: no engine answers at {where}.\n"
+            "Start it (`sudo systemctl start docker`), install it "
+            "(https://docs.docker.com/engine/install/), or set DOCKER_HOST."
+        )
+    return f"Docker: the engine at {where} does not answer as one: {text}"
+
+
+#: What an engine says when it refuses a container -> what to do.
+_REFUSALS: tuple[tuple[str, str], ...] = (
+    (
+        r'custom device "([^"]+)": no such file',
+        "The device node {} is not on the engine's machine: load its driver, or choose another "
+        "--vllm-platform.",
+    ),
+    (
+        r"could not select device driver",
+        "The engine cannot hand out GPUs. `--gpus` needs the NVIDIA container toolkit; on an AMD "
+        "machine choose --vllm-platform rocm, which passes /dev/kfd and /dev/dri instead.",
+    ),
+    (
+        r"Unable to find group (\S+)",
+        "The group {} does not exist in the image; give the number of the group instead.",
+    ),
+    (
+        r"no space left on device",
+        "The engine's disk is full: `docker system df` says what holds it.",
+    ),
+    (
+        r"No such image",
+        "The image was removed between our look at it and the start.",
+    ),
+)
+
+
+def start_refused(error: Exception, spec: ServerSpec) -> LaunchError:
+    """The error for a container that could not be created or started."""
+    said = str(getattr(error, "explanation", None) or error)
+    advice = "The engine's own log may say more: `journalctl -u docker`."
+    for pattern, remedy in _REFUSALS:
+        if match := re.search(pattern, said):
+            advice = remedy.format(*match.groups())
+            break
+    return StartFailed(
+        f"Docker refused to start a container of {spec.image} for {spec.model}.\n"
+        f"It says: {said}\n{advice}"
+    )
+
+
+def is_missing_program(error: Exception) -> bool:
+    """Whether the container did not start because its entrypoint is not in the image."""
+    said = str(getattr(error, "explanation", None) or error)
+    return "executable file not found" in said or "no such file or directory: unknown" in said

@@ -1,0 +1,52 @@
+"""A server that already runs: nothing is started, nothing is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pytest_vllm.servers.server import State
+
+if TYPE_CHECKING:
+    from pytest_vllm.servers.launcher import Say
+    from pytest_vllm.servers.server import Instance
+    from pytest_vllm.spec import ServerSpec
+
+
+class ExternalServer:
+    """Somebody else's server, of which only the address is known."""
+
+    def __init__(self, url: str) -> None:
+        self.name = url
+        self.base_url: str | None = url
+        self.log_path: Path | None = None
+        self.facts: Mapping[str, str] = {}
+        self.look_closer: tuple[str, ...] = ()
+
+    def state(self) -> State:
+        """Whether somebody accepts connections there."""
+        address = urlsplit(self.name)
+        port = address.port or (443 if address.scheme == "https" else 80)
+        with contextlib.suppress(OSError), socket.create_connection((address.hostname, port), 5):
+            return State(running=True)
+        return State(running=False)
+
+    def stop(self) -> None:
+        """Leave it alone: it is not ours."""
+
+
+class ExternalLauncher:
+    """Finds instead of starting."""
+
+    def resolve(self, spec: ServerSpec) -> ServerSpec:
+        """Nothing is open: platform and image are the owner's business."""
+        return spec
+
+    def launch(self, spec: ServerSpec, register: Callable[[Instance], None], say: Say) -> Instance:
+        """Take the server at the URL."""
+        assert spec.url is not None
+        return ExternalServer(spec.url)

@@ -1,0 +1,228 @@
+"""One live server per spec: leases, one server at a time, and an end for all of them.
+
+The pool outlives every fixture and belongs to the process that owns the run: pytest itself,
+or the controller under pytest-xdist (broker.py). Its methods may be called from many threads.
+
+A start that failed is remembered: each later lease gets the same error without a new start.
+So is a death: the test that killed the server is named, the rest end at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_vllm.errors import LaunchError, ServerDied, StartFailed
+from pytest_vllm.servers.launcher import LaunchPolicy, launcher_for
+from pytest_vllm.servers.server import Instance, Server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import httpx
+
+    from pytest_vllm.spec import ServerSpec
+
+#: Told about progress: (model, line).
+Progress = Callable[[str, str], None]
+
+
+@dataclass
+class _Live:
+    """The server that lives now."""
+
+    spec: ServerSpec
+    instance: Instance
+    server: Server
+    leases: int = 0
+
+
+class ServerPool:
+    """Owns every server of a run."""
+
+    def __init__(self, policy: LaunchPolicy, progress: Progress) -> None:
+        self._policy = policy
+        self._progress = progress
+        self._turn = threading.Condition()
+        self._live: _Live | None = None
+        self._busy = False
+        self._closed = False
+        self._instances: list[Instance] = []
+        self._servers: dict[ServerSpec, Server] = {}
+        self._failed: dict[ServerSpec, LaunchError | ServerDied] = {}
+
+    def lease(self, spec: ServerSpec) -> Server:
+        """The server of a spec, started if need be; waits while another one is in use.
+
+        Raises:
+            LaunchError: It did not start, now or earlier.
+            ServerDied: It died earlier in this run.
+        """
+        with self._turn:
+            self._turn.wait_for(lambda: self._closed or self._available(spec))
+            if self._closed:
+                raise StartFailed("The run is ending: no server is started any more.")
+            if spec in self._failed:
+                raise self._again(spec)
+            if self._live and self._live.spec == spec:
+                self._live.leases += 1
+                return self._live.server
+            self._busy = True
+        return self._change_to(spec)
+
+    def release(self, spec: ServerSpec) -> None:
+        """Give a lease back. The server stays up until another one is wanted, or the end."""
+        with self._turn:
+            if self._live and self._live.spec == spec:
+                self._live.leases -= 1
+            self._turn.notify_all()
+
+    def check(self, spec: ServerSpec, test: str) -> str | None:
+        """After a test: None if the server lives, else the report of its death.
+
+        The first test that finds it dead gets the blame; later leases fail at once.
+        """
+        with self._turn:
+            live = self._live
+            if spec in self._failed or live is None or live.spec != spec:
+                error = self._failed.get(spec)
+                return str(error) if error else None
+            if live.instance.state().running:
+                return None
+            from pytest_vllm.servers.obituary import death_report
+
+            report = death_report(live.instance, live.server.spec, test)
+            self._failed[spec] = ServerDied(report)
+            return report
+
+    def servers_by_spec(self) -> dict[ServerSpec, Server]:
+        """Every server that was ready in this run, in the order of their starts."""
+        return dict(self._servers)
+
+    def failures(self) -> dict[ServerSpec, str]:
+        """Every spec whose server failed, with the report."""
+        return {spec: str(error) for spec, error in self._failed.items()}
+
+    def close(self) -> None:
+        """Stop everything, also a start that is under way. Idempotent."""
+        with self._turn:
+            self._closed = True
+            self._turn.notify_all()
+        for instance in list(self._instances):
+            self._end(instance)
+
+    def _again(self, spec: ServerSpec) -> LaunchError | ServerDied:
+        """The error of an earlier failure in one line: the report was shown when it happened."""
+        error = self._failed[spec]
+        return type(error)(f"{str(error).splitlines()[0]} (see the first error of this server)")
+
+    def _end(self, instance: Instance) -> None:
+        instance.stop()
+        with contextlib.suppress(ValueError):  # another thread may have ended it meanwhile
+            self._instances.remove(instance)
+
+    def _available(self, spec: ServerSpec) -> bool:
+        if self._busy:
+            return False
+        if spec in self._failed or self._live is None:
+            return True
+        return self._live.spec == spec or self._live.leases == 0
+
+    def _change_to(self, spec: ServerSpec) -> Server:
+        try:
+            with self._remember_failure(spec):
+                self._retire()
+                live = self._start(spec)
+                self._live, self._servers[spec] = live, live.server
+                return live.server
+        finally:
+            with self._turn:
+                self._busy = False
+                self._turn.notify_all()
+
+    @contextlib.contextmanager
+    def _remember_failure(self, spec: ServerSpec) -> Iterator[None]:
+        try:
+            yield
+        except LaunchError as error:
+            self._failed[spec] = error
+            self._progress(spec.model or spec.url or "", "did not start")
+            raise
+
+    def _retire(self) -> None:
+        if self._live is not None:
+            old, self._live = self._live, None
+            self._end(old.instance)
+
+    def _start(self, spec: ServerSpec) -> _Live:
+        def say(line: str) -> None:
+            self._progress(spec.model or spec.url or "", line)
+
+        launcher = launcher_for(spec, self._policy)
+        resolved = launcher.resolve(spec)
+        self._policy.log_dir.mkdir(parents=True, exist_ok=True)
+        instance = launcher.launch(resolved, self._register, say)
+        try:
+            server = _make_ready(instance, resolved, self._policy, say)
+        except BaseException:
+            self._end(instance)
+            raise
+        return _Live(spec, instance, server, leases=1)
+
+    def _register(self, instance: Instance) -> None:
+        self._instances.append(instance)
+        if self._closed:
+            raise StartFailed("The run is ending: the start was given up.")
+
+
+def _make_ready(instance: Instance, spec: ServerSpec, policy: LaunchPolicy, say: _Say) -> Server:
+    from pytest_vllm.client.http import make_client
+    from pytest_vllm.models import capabilities
+    from pytest_vllm.servers.mounts import hub_dir
+    from pytest_vllm.servers.readiness import Startup
+
+    hub = None if spec.launcher == "external" else hub_dir(spec)
+    ready = Startup(instance, spec, policy, say, _download_dir(spec, hub)).wait(make_client)
+    kind = None if spec.kind in (None, "auto") else spec.kind
+    with make_client(ready.base_url) as client:
+        able = capabilities.probe(client, ready.model, user_kind=kind, cache_dir=hub)
+        version = _version(client)
+    external = spec.launcher == "external"
+    say("ready" if external else f"ready in {ready.startup_s:.0f} s")
+    return Server(
+        base_url=ready.base_url,
+        model=ready.model,
+        spec=replace(spec, model=spec.model or ready.model),
+        name=instance.name,
+        log_path=instance.log_path,
+        version=version,
+        startup_s=None if external else round(ready.startup_s, 2),
+        capabilities=able,
+        facts=dict(instance.facts),
+        phases=ready.phases,
+        notes=(*ready.notes, *able.notes),
+    )
+
+
+_Say = Callable[[str], None]
+
+
+def _download_dir(spec: ServerSpec, hub: Path | None) -> Path | None:
+    """Where the weights of a Hugging Face id arrive."""
+    if hub is None or spec.is_known_answer or spec.local_path:
+        return None
+    return hub / f"models--{spec.model.replace('/', '--')}"
+
+
+def _version(client: httpx.Client) -> str:
+    """What /version says, "" for a server that does not say."""
+    import httpx
+
+    try:
+        answer = client.get("/version", timeout=10)
+        return str(answer.json()["version"]) if answer.status_code == 200 else ""
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return ""
