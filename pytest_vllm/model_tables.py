@@ -20,6 +20,8 @@ from typing import Any
 from pytest_vllm.errors import SettingsError
 from pytest_vllm.settings import BY_NAME, OPTIONS, parse_value
 
+_HEADER = "[[tool.pytest-vllm.models]]"
+
 
 def read_model_tables(pyproject: Path) -> dict[str, dict[str, Any]]:
     """Read the models' own settings: model id -> {option name: parsed value}.
@@ -41,15 +43,21 @@ def read_model_tables(pyproject: Path) -> dict[str, dict[str, Any]]:
     where = f"{pyproject}, [tool.pytest-vllm]"
     _known_keys(section, ("models",), where)
     entries = section.get("models", [])
-    if not isinstance(entries, list):
-        raise SettingsError(f"{where}: models is not an array; write [[tool.pytest-vllm.models]]")
-    return dict(_model_entry(entry, pyproject) for entry in entries)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise SettingsError(f"{where}: models is no array of tables; write {_HEADER}")
+    tables: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        model, values = _model_entry(entry, pyproject)
+        if model in tables:
+            raise SettingsError(f"{pyproject}, model {model}: it has two entries; join them")
+        tables[model] = values
+    return tables
 
 
 def _model_entry(entry: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
     model = entry.get("id")
     if not isinstance(model, str) or not model:
-        raise SettingsError(f"{path}: an entry of [[tool.pytest-vllm.models]] has no id")
+        raise SettingsError(f"{path}: an entry of {_HEADER} has no id")
     where = f"{path}, model {model}"
     options = {o.name: o for o in OPTIONS if o.per_model}
     _known_keys(entry, ("id", "args", "env", *options), where)
@@ -58,9 +66,16 @@ def _model_entry(entry: Mapping[str, Any], path: Path) -> tuple[str, dict[str, A
         for key, value in entry.items()
         if key in options
     }
-    values["arg"] = parse_value(BY_NAME["arg"], entry.get("args", []), f"{where}, args")
+    values["arg"] = parse_value(BY_NAME["arg"], _args(entry, where), f"{where}, args")
     values["env"] = parse_value(BY_NAME["env"], _env_words(entry, where), f"{where}, env")
     return model, values
+
+
+def _args(entry: Mapping[str, Any], where: str) -> list[Any]:
+    args = entry.get("args", [])
+    if not isinstance(args, list):
+        raise SettingsError(f"{where}: args is not an array; write args = ['--flag=value']")
+    return args
 
 
 def _env_words(entry: Mapping[str, Any], where: str) -> list[str]:

@@ -68,7 +68,7 @@ def nonempty(text: str) -> str:
 def url(text: str) -> str:
     """Parse the address of a server; a trailing `/` or `/v1` is taken off."""
     cleaned = re.sub(r"(/v1)?/*$", "", text.strip())
-    if not re.match(r"https?://[^/\s@]+(/\S*)?$", cleaned):
+    if not re.match(r"https?://(\[[\da-fA-F:]+\]|[^/\s@:]+)(:\d{1,5})?(/\S*)?$", cleaned):
         raise ValueError(
             "is not an address such as http://127.0.0.1:8000"
             + (" (give the key in VLLM_API_KEY, never in the address)" if "@" in text else "")

@@ -7,7 +7,7 @@ the option table only; docker, httpx and the rest come in when a test wants a se
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -40,12 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         else:
             how |= {"action": "append" if option.many else "store", "metavar": option.metavar}
         group.addoption(option.cli, help=f"{option.help} [env: {option.env}]", **how)
-        parser.addini(
-            option.ini,
-            f"Default of {option.cli}",
-            type="args" if option.many else "string",
-            default=None,
-        )
+        kind: Literal["args", "string"] = "args" if option.many else "string"
+        parser.addini(option.ini, f"Default of {option.cli}", type=kind, default=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -95,15 +91,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
-    """After the fixtures: skip what the server cannot do, expect what it must refuse."""
-    yield
-    if (run := _existing(item.config)) is not None:
-        from pytest_vllm.report.outcome import apply_capabilities, spec_of
+    """Before the fixtures: end at once without a server. After: apply what it can do."""
+    if (run := _existing(item.config)) is None:
+        return (yield)
+    from pytest_vllm.report import outcome
 
-        spec = spec_of(item)
-        server = run.leased(spec) if spec else None
-        if server is not None:
-            apply_capabilities(item, server)
+    outcome.refuse_without_server(run, item)
+    yield
+    outcome.apply_capabilities(run, item)
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -182,14 +178,8 @@ def vllm_spec(request: pytest.FixtureRequest) -> ServerSpec:
 @pytest.fixture(scope="session")
 def vllm_server(request: pytest.FixtureRequest, vllm_spec: ServerSpec) -> Iterator[Server]:
     """A vLLM server that is ready: base_url, model, version, capabilities, log_path, spec."""
-    from pytest_vllm.errors import LaunchError, ServerDied
-
     run = _run(request.config)
-    try:
-        server = run.lease(vllm_spec)
-    except (LaunchError, ServerDied) as error:
-        pytest.fail(str(error), pytrace=False)
-    yield server
+    yield run.lease(vllm_spec)
     run.leases.release(vllm_spec)
 
 

@@ -46,6 +46,8 @@ class Run:
         self.id = uuid.uuid4().hex[:12]
         self._pool: ServerPool | None = None
         self._servers: dict[ServerSpec, Server] = {}
+        self._lost: dict[ServerSpec, str] = {}
+        self._waited_s = 0.0
 
     @classmethod
     def of(cls, config: pytest.Config) -> Run:
@@ -153,10 +155,38 @@ class Run:
         return connect(workerinput[WORKER_LINK])
 
     def lease(self, spec: ServerSpec) -> Server:
-        """Lease the server of a spec, and remember it for the hooks."""
-        server = self.leases.lease(spec)
-        self._servers[spec] = server
-        return server
+        """Lease the server of a spec, and remember it, or its failure, for the hooks.
+
+        Raises:
+            pytest.fail.Exception: There is no such server, with the report.
+        """
+        from pytest_vllm.errors import LaunchError, ServerDied
+
+        began = time.monotonic()
+        try:
+            server = self._servers[spec] = self.leases.lease(spec)
+        except (LaunchError, ServerDied) as error:
+            report = str(error)
+        else:
+            return server
+        finally:
+            self._waited_s += time.monotonic() - began
+        # Outside of the handler, or pytest would show the error a second time as its cause.
+        self.give_up(spec, report)
+        pytest.fail(report, pytrace=False)
+
+    def take_wait(self) -> float:
+        """Seconds spent on waiting for servers since the last call."""
+        waited, self._waited_s = self._waited_s, 0.0
+        return waited
+
+    def give_up(self, spec: ServerSpec, report: str) -> None:
+        """Remember that a spec has no server: its next tests end at once, in one line."""
+        self._lost[spec] = f"{report.splitlines()[0]} (see the first error of this server)"
+
+    def lost(self, spec: ServerSpec) -> str | None:
+        """Why a spec has no server any more, in one line; None if it may have one."""
+        return self._lost.get(spec)
 
     def leased(self, spec: ServerSpec) -> Server | None:
         """The server that this process leased for a spec, if it did."""

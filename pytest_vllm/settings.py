@@ -10,6 +10,7 @@ Imported by every pytest run of the environment: nothing here but the standard l
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -251,11 +252,20 @@ def _lookup(
     if (value := cli.get(option.ini)) is not None:
         return Given(parse_value(option, value, option.cli), "cli")
     if value := environ.get(option.env):
-        words = shlex.split(value) if option.many else value
-        return Given(parse_value(option, words, f"the variable {option.env}"), "env")
+        where = f"the variable {option.env}"
+        words = _split(value, where) if option.many else value
+        return Given(parse_value(option, words, where), "env")
     if value := ini.get(option.ini):
         return Given(parse_value(option, value, f"the ini key {option.ini}"), "ini")
     return Given(() if option.many else option.default, "default")
+
+
+def _split(text: str, where: str) -> list[str]:
+    """Split at blanks, as a shell does."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise SettingsError(f"{where} cannot be split into words: {error}") from None
 
 
 def parse_value(option: Option, value: Any, where: str) -> Any:
@@ -275,4 +285,6 @@ def _parse_one(option: Option, text: Any, where: str) -> Any:
     try:
         return option.parse(str(text))
     except ValueError as error:
-        raise SettingsError(f"{where}: {str(text)!r} {error}") from None
+        # It may hold a key, which must not get into the log of a CI job.
+        shown = re.sub(r"(?i)(key|token|secret|password)([=\s]).*", r"\1\2…", str(text))
+        raise SettingsError(f"{where}: {shown!r} {error}") from None

@@ -61,8 +61,11 @@ class ServerSpec:
 
     @property
     def local_path(self) -> Path | None:
-        """The model's directory, when the user gave a path and not a Hugging Face id."""
-        if self.is_known_answer:
+        """The model's directory, when the user gave a path and not a Hugging Face id.
+
+        On a server that already runs, the model is only a name.
+        """
+        if self.is_known_answer or self.url is not None:
             return None
         looks_like_path = self.model.startswith(("/", "./", "../", "~"))
         path = Path(self.model).expanduser()

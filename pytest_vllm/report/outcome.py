@@ -45,12 +45,27 @@ def level_of(item: pytest.Item) -> str:
     return ""
 
 
-def apply_capabilities(item: pytest.Item, server: Server) -> None:
-    """After the fixtures are up: skip what the server cannot do, expect a base model's refusal.
+def refuse_without_server(run: Run, item: pytest.Item) -> None:
+    """Before the fixtures: end a test at once whose server did not start, or died.
+
+    Raises:
+        pytest.fail.Exception: With one line; the report was shown when it happened.
+    """
+    spec = spec_of(item)
+    if spec is not None and (reason := run.lost(spec)):
+        pytest.fail(reason, pytrace=False)
+
+
+def apply_capabilities(run: Run, item: pytest.Item) -> None:
+    """After the fixtures: skip what the server cannot do, expect a base model's refusal.
 
     Raises:
         pytest.skip.Exception: A capability that the test `requires` is missing.
     """
+    spec = spec_of(item)
+    server = run.leased(spec) if spec else None
+    if server is None:
+        return
     item.stash[_LOG_START] = end_of(server.log_path)
     for mark in item.iter_markers("requires"):
         for name in mark.args:
@@ -92,6 +107,8 @@ def look_at_failure(item: pytest.Item, call: pytest.CallInfo[None]) -> Failure |
     if spec is None or server is None or call.when != "call":
         return None
     death = run.leases.check(spec, item.nodeid)
+    if death is not None:
+        run.give_up(spec, death)
     if call.excinfo is None and death is None:
         return None
     log = slice_from(server.log_path, item.stash.get(_LOG_START, 0))[-_LOG_LIMIT:]
@@ -109,8 +126,8 @@ def add_properties(item: pytest.Item, failure: Failure | None, error: str) -> No
         "vllm_level": level_of(item),
         "vllm_endpoint": endpoint_of(item),
     }
-    if error and level_of(item) == "optional":
-        values["vllm_optional_failure"] = error
+    if error:
+        values["vllm_message"] = error
     if failure and failure.log:
         values["vllm_server_log"] = failure.log
     item.user_properties += [(k, v) for k, v in values.items() if v and k not in known]
@@ -152,6 +169,11 @@ def judge(
     if failure and failure.log and report.failed:
         report.sections.append(("vLLM server log during this test", failure.log))
     verdict = _verdict(item, report)
+    if report.when == "setup":
+        # The start is the server's, and reported with it: the first test did not take so long.
+        report.duration = max(0.0, report.duration - Run.of(item.config).take_wait())
+    if verdict == "unsupported" and isinstance(report.longrepr, tuple):
+        report.longrepr = (*item.location[:1], (item.location[1] or 0) + 1, report.longrepr[2])
     if verdict is not None:
         message = failure.death if failure and failure.death else _message(call, report)
         setattr(report, ATTRIBUTE, _record(item, spec, report, verdict, message, failure))

@@ -88,7 +88,7 @@ class ModelSummary:
         return Line(f"{pad(self.say(level), 10)}{self._passed(self._level(level))}")
 
     def _passed(self, records: list[Record]) -> str:
-        ran = [record for record in records if record.verdict not in _NOT_RUN]
+        ran = _ran(records)
         passed = sum(record.verdict == "passed" for record in ran)
         return self.say("{passed}/{total} passed", passed=passed, total=len(ran))
 
@@ -98,12 +98,19 @@ class ModelSummary:
         for record in self.records:
             if record.endpoint:
                 groups.setdefault((record.level, record.endpoint), []).append(record)
-        return [groups[key] for key in sorted(groups, key=lambda key: (key[0] != "core", key[1]))]
+        order = sorted(groups, key=lambda key: (key[0] != "core", key[1]))
+        return [groups[key] for key in order if self._tells(groups[key])]
+
+    def _tells(self, group: list[Record]) -> bool:
+        """Whether a row says something: what could not run is left out beside what did."""
+        return _ran(group) != [] or not any(
+            record.endpoint == group[0].endpoint for record in _ran(self.records)
+        )
 
     def _row(self, group: list[Record]) -> Line:
         order = list(_WORDS)
         worst = min(group, key=lambda record: order.index(record.verdict))
-        ran = [record for record in group if record.verdict not in _NOT_RUN]
+        ran = _ran(group)
         passed = sum(record.verdict == "passed" for record in ran)
         count = f"{passed}/{len(ran)}" if len(ran) > 1 else ""
         reason = "" if worst.verdict == "passed" else self._reason(worst)
@@ -127,7 +134,7 @@ class ModelSummary:
         """Can I use it?"""
         if self.error and not any(r.verdict == "passed" for r in self.records):
             return [Line(self.say("It does not work: the server is not there."), "red")]
-        core = [r for r in self._level("core") if r.verdict not in _NOT_RUN]
+        core = _ran(self._level("core"))
         bad = [r for r in core if r.verdict != "passed"]
         lines = []
         if bad:
@@ -147,6 +154,11 @@ class ModelSummary:
         if any(r.verdict == "expected_failure" for r in self.records) and self._is_base():
             text += " " + self.say("Chat needs a chat model, for example {m}.", m=CHAT_EXAMPLES)
         return text
+
+
+def _ran(records: list[Record]) -> list[Record]:
+    """The records of the tests that really ran."""
+    return [record for record in records if record.verdict not in _NOT_RUN]
 
 
 def server_line(server: Server | None, say: language.Say) -> str:

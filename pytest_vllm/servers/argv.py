@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,13 +21,16 @@ class Command:
 
 
 def served_name(spec: ServerSpec) -> str:
-    """The name that `/v1/models` must list: the user's `--served-model-name`, else the model."""
-    for i, word in enumerate(spec.args):
+    """The name that `/v1/models` must list: the user's `--served-model-name`, else the model.
+
+    As for vLLM, the last one counts; of several names after it, any will do.
+    """
+    served = ""
+    for word, following in zip(spec.args, (*spec.args[1:], ""), strict=False):
         name, equals, value = word.partition("=")
         if name.replace("_", "-") == "--served-model-name":
-            following = spec.args[i + 1] if i + 1 < len(spec.args) else ""
-            return value.split()[0] if equals and value else following or spec.model
-    return spec.model
+            served = value if equals else following
+    return served or spec.model
 
 
 def has_flag(args: Sequence[str], *names: str) -> bool:
@@ -71,25 +73,29 @@ def module(model: str, flags: Sequence[str]) -> tuple[str, ...]:
     return ("-m", _MODULE, f"--model={model}", *flags)
 
 
-def commands(
-    entrypoint: Sequence[str] | None, model: str, flags: Sequence[str]
-) -> tuple[Command, ...]:
-    """How to start the server in an image with this ENTRYPOINT; the first that exists counts.
+#: Whichever the image has. Only inside it one can see that: below tini (`init`), a container
+#: whose program is missing starts, and ends at once.
+_EITHER = f"""
+if command -v vllm >/dev/null; then exec vllm serve "$@"; fi
+model=$1; shift
+if command -v python3 >/dev/null; then exec python3 -m {_MODULE} --model="$model" "$@"; fi
+echo "error: neither vllm nor python3 is on the PATH of this image" >&2; exit 127
+"""
+
+
+def command(entrypoint: Sequence[str] | None, model: str, flags: Sequence[str]) -> Command:
+    """How to start the server in an image with this ENTRYPOINT.
 
     Images differ (rocm/vllm has none, vllm/vllm-openai `vllm serve`, older ones the module),
     and the wrong words end in `unrecognized arguments`. An entrypoint that is the server
-    already is kept; anything else is replaced, with the module as the fallback for an image
-    that has no `vllm` on its PATH.
+    already is kept; anything else is replaced.
     """
     own = " ".join(entrypoint or ())
     if own.endswith("vllm serve"):
-        return (Command(None, serve(model, flags)[1:]),)
+        return Command(None, serve(model, flags)[1:])
     if own.endswith(_MODULE):
-        return (Command(None, module(model, flags)[2:]),)
-    return (
-        Command(("vllm",), serve(model, flags)),
-        Command(("python3",), module(model, flags)),
-    )
+        return Command(None, module(model, flags)[2:])
+    return Command(("/bin/sh", "-c", _EITHER, "vllm"), (model, *flags))
 
 
 def environment(
@@ -108,7 +114,8 @@ def environment(
     if spec.is_known_answer or spec.local_path:
         env["HF_HUB_OFFLINE"] = "1"  # everything is on disk: never wait for a hub
     if spec.platform == "cpu" and spec.gpu_util is None:
-        env["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB; the default takes most of the host's memory
+        # GiB; vLLM's default takes most of the host's memory.
+        env["VLLM_CPU_KVCACHE_SPACE"] = ours.get("VLLM_CPU_KVCACHE_SPACE", "1")
     for name, value in spec.env:
         if value is not None:
             env[name] = value

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.servers import logs
-from pytest_vllm.servers.docker_errors import is_missing_program, start_refused
+from pytest_vllm.servers.docker_errors import start_refused
 from pytest_vllm.servers.server import State
 
 if TYPE_CHECKING:
-    import docker
     from docker.models.containers import Container as DockerContainer
 
     from pytest_vllm.servers.launcher import LaunchPolicy
@@ -21,18 +20,16 @@ if TYPE_CHECKING:
 
 
 class Container:
-    """A created container; `start_unless_missing` brings it to life."""
+    """A created container; `start` brings it to life."""
 
     def __init__(
         self,
-        engine: docker.DockerClient,
         container: DockerContainer,
         policy: LaunchPolicy,
         spec: ServerSpec,
         facts: Mapping[str, str],
         port: int,
     ) -> None:
-        self._engine = engine
         self._container = container
         self._policy = policy
         self._spec = spec
@@ -50,8 +47,8 @@ class Container:
             f"docker exec -it {self.name} bash",
         )
 
-    def start_unless_missing(self) -> bool:
-        """Start it and follow its log; False if the image lacks the entrypoint.
+    def start(self) -> None:
+        """Start it and follow its log.
 
         Raises:
             StartFailed: The engine refused; the container is removed.
@@ -62,18 +59,18 @@ class Container:
             self._container.start()
         except docker.errors.DockerException as error:
             self.stop()
-            if is_missing_program(error):
-                return False
             raise start_refused(error, self._spec) from None
         self._follower = threading.Thread(target=self._follow, name=self.name, daemon=True)
         self._follower.start()
-        return True
 
     @property
     def base_url(self) -> str | None:
         """The published address, chosen by the engine and read back."""
+        import docker
+
         if self._url is None:
-            self._container.reload()
+            with contextlib.suppress(docker.errors.NotFound):  # removed meanwhile
+                self._container.reload()
             ports: dict[str, Any] = self._container.attrs["NetworkSettings"]["Ports"] or {}
             if published := ports.get(f"{self._port}/tcp"):
                 self._url = f"http://127.0.0.1:{published[0]['HostPort']}"
@@ -95,17 +92,16 @@ class Container:
             if self._removed:
                 return
             with contextlib.suppress(docker.errors.NotFound):
-                self._shut_down()
-                self._container.remove(force=True, v=True)
+                try:
+                    self._shut_down()
+                finally:  # also when somebody loses patience with the grace: Ctrl-C
+                    self._container.remove(force=True, v=True)
             self._removed = True
 
     def _shut_down(self) -> None:
         if self._follower is None:
             return  # never started
-        grace = round(self._policy.stop_grace_s)
-        # The read time-out of the request must outlast the grace that it waits for.
-        self._engine.api.timeout = grace + 60
-        self._container.stop(timeout=grace)
+        self._container.stop(timeout=round(self._policy.stop_grace_s))
         self._follower.join(10)
         self._end = self._inspect()
 

@@ -109,7 +109,8 @@ def _chosen(gpus: list[Gpu], wanted: int | None) -> list[str]:
             f"--vllm-gpus {wanted} asks for more GPUs than this machine has: {len(gpus)} "
             f"({', '.join(g.render for g in gpus) or 'none'})."
         )
-    emptiest = sorted(gpus, key=lambda gpu: gpu.used or 0)[:wanted]
+    # Where the driver does not say, the memory may be full: such a GPU comes last.
+    emptiest = sorted(gpus, key=lambda gpu: (gpu.used is None, gpu.used or 0))[:wanted]
     return [gpu.render for gpu in gpus if gpu in emptiest]
 
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_vllm.errors import StartFailed
 from pytest_vllm.servers import argv, devices, images
 from pytest_vllm.servers.container import Container
 from pytest_vllm.servers.docker_errors import connect, start_refused
@@ -65,15 +64,11 @@ class DockerLauncher:
         flags = argv.flags(spec, mounts.model, host="0.0.0.0", port=PORT)  # noqa: S104 - inside the container only
         entrypoint = (image.attrs.get("Config") or {}).get("Entrypoint")
         facts = images.facts(image, spec.image)
-        for command in argv.commands(entrypoint, mounts.model, flags):
-            instance = self._create(spec, str(image.id), command, common, facts)
-            register(instance)
-            if instance.start_unless_missing():
-                return instance
-        raise StartFailed(
-            f"The image {spec.image} has neither `vllm` nor `python3` on its PATH, so it is no "
-            f"vLLM image, or it needs an entrypoint of its own. Its ENTRYPOINT is {entrypoint}."
-        )
+        command = argv.command(entrypoint, mounts.model, flags)
+        instance = self._create(spec, str(image.id), command, common, facts)
+        register(instance)
+        instance.start()
+        return instance
 
     def _create(
         self,
@@ -94,7 +89,7 @@ class DockerLauncher:
             )
         except docker.errors.DockerException as error:
             raise start_refused(error, spec) from None
-        return Container(self.client, created, self._policy, spec, facts, PORT)
+        return Container(created, self._policy, spec, facts, PORT)
 
     def _options(self, spec: ServerSpec, image: Any, mounts: Mounts) -> dict[str, Any]:
         ready_s = self._policy.startup_timeout_s

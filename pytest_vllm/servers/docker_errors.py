@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from typing import TYPE_CHECKING
 
 from pytest_vllm.errors import LaunchError, LauncherUnavailable, StartFailed
@@ -14,12 +15,19 @@ if TYPE_CHECKING:
     from pytest_vllm.spec import ServerSpec
 
 
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+
+
 def connect() -> docker.DockerClient:
     """A client whose engine answers.
 
     Raises:
         LauncherUnavailable: With the endpoint that was tried, the reason and the remedy.
     """
+    try:
+        _knock()
+    except OSError as error:
+        raise LauncherUnavailable(_no_engine(str(error))) from None
     import docker
 
     try:
@@ -30,9 +38,21 @@ def connect() -> docker.DockerClient:
     return client
 
 
+def _knock() -> None:
+    """Connect to the engine's socket: where that fails, the SDK leaves an open socket behind.
+
+    Raises:
+        OSError: It is not there, nobody listens, or this user may not.
+    """
+    scheme, _, path = (os.environ.get("DOCKER_HOST") or _DEFAULT_HOST).partition("://")
+    if scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as door:
+            door.connect(path)
+
+
 def _no_engine(text: str) -> str:
     host = os.environ.get("DOCKER_HOST")
-    where = f"{host} (from DOCKER_HOST)" if host else "unix:///var/run/docker.sock (the default)"
+    where = f"{host} (from DOCKER_HOST)" if host else f"{_DEFAULT_HOST} (the default)"
     if "Permission denied" in text or "PermissionError" in text:
         return (
             f"Docker: the engine at {where} is there, but this user may not talk to it.\n"
@@ -86,9 +106,3 @@ def start_refused(error: Exception, spec: ServerSpec) -> LaunchError:
         f"Docker refused to start a container of {spec.image} for {spec.model}.\n"
         f"It says: {said}\n{advice}"
     )
-
-
-def is_missing_program(error: Exception) -> bool:
-    """Whether the container did not start because its entrypoint is not in the image."""
-    said = str(getattr(error, "explanation", None) or error)
-    return "executable file not found" in said or "no such file or directory: unknown" in said

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from pytest_vllm.servers.liveness import accepts
 from pytest_vllm.servers.server import State
 
 if TYPE_CHECKING:
@@ -29,11 +27,7 @@ class ExternalServer:
 
     def state(self) -> State:
         """Whether somebody accepts connections there."""
-        address = urlsplit(self.name)
-        port = address.port or (443 if address.scheme == "https" else 80)
-        with contextlib.suppress(OSError), socket.create_connection((address.hostname, port), 5):
-            return State(running=True)
-        return State(running=False)
+        return State(running=accepts(self.name))
 
     def stop(self) -> None:
         """Leave it alone: it is not ours."""

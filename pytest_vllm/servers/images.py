@@ -70,6 +70,10 @@ def _local(client: docker.DockerClient, reference: str) -> Image | None:
         return client.images.get(reference)
     except docker.errors.ImageNotFound:
         return None
+    except docker.errors.APIError as error:
+        raise ImageError(
+            f"The engine does not take {reference!r} as the name of an image: {error.explanation}"
+        ) from None
 
 
 def _pull(client: docker.DockerClient, reference: str, say: Say) -> None:

@@ -50,7 +50,10 @@ def _read(path: Path | None, offset: int, size: int) -> bytes:
 
 
 class LogFollower:
-    """Whole new lines of a growing log, each once."""
+    """Whole new lines of a growing log, each once; empty ones are left out.
+
+    A carriage return ends a line too: a progress bar sends nothing else for minutes.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -61,5 +64,5 @@ class LogFollower:
         """The lines completed since the last call."""
         data = _read(self._path, self._offset, 1_000_000)
         self._offset += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [line.decode("utf-8", "replace") for line in lines]
+        *lines, self._rest = re.split(rb"[\r\n]", self._rest + data)
+        return [line.decode("utf-8", "replace") for line in lines if line]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from pytest_vllm.errors import LaunchError
 from pytest_vllm.models import hub
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ def hub_dir(spec: ServerSpec, environ: Mapping[str, str] = os.environ) -> Path:
     """The host folder that holds `models--…`, made if it is not there.
 
     `--vllm-hf-cache` may name that folder, or the one above it (HF_HOME), which has `hub/`.
+
+    Raises:
+        LaunchError: It cannot be made.
     """
     if spec.hf_cache is None:
         path = hub.default_cache_dir(environ)
@@ -53,7 +57,13 @@ def hub_dir(spec: ServerSpec, environ: Mapping[str, str] = os.environ) -> Path:
         path = Path(spec.hf_cache).expanduser().resolve()
         if not any(path.glob("models--*")):
             path = path / "hub"
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(
+            f"The Hugging Face cache {path} could not be made: {error}.\n"
+            "Choose another folder with --vllm-hf-cache."
+        ) from None
     return path.resolve()
 
 
@@ -70,8 +80,11 @@ def _model(spec: ServerSpec) -> tuple[str, dict[str, dict[str, str]]]:
     path = model_dir(spec)
     if path is None:
         return spec.model, {}
-    inside = f"/models/{path.name}"
-    return inside, {str(path): {"bind": inside, "mode": "ro"}}
+    # A snapshot of the Hugging Face cache is a folder of links to `../../blobs`.
+    mounted = path.parents[1] if path.parent.name == "snapshots" else path
+    inside = PurePosixPath("/models", mounted.name)
+    volumes = {str(mounted): {"bind": str(inside), "mode": "ro"}}
+    return str(inside / path.relative_to(mounted)), volumes
 
 
 def _image_env(image: Image) -> dict[str, str]:

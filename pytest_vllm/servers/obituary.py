@@ -23,9 +23,9 @@ def start_report(
     return _report(head, instance, spec, advice)
 
 
-def death_report(instance: Instance, spec: ServerSpec, culprit: str) -> str:
+def death_report(instance: Instance, spec: ServerSpec, culprit: str, how: str) -> str:
     """The same for a server that died while tests ran."""
-    head = f"The server of {spec.model or spec.url} died during {culprit}: {instance.state()}"
+    head = f"The server of {spec.model or spec.url} died during {culprit}: {how}"
     return _report(head, instance, spec, "")
 
 
@@ -40,7 +40,7 @@ def _report(head: str, instance: Instance, spec: ServerSpec, advice: str) -> str
     if spec.launcher == "external":
         rows.append(("try", f"curl -sS {spec.url}/v1/models"))
     lines = [head, *(f"  {name:<9} {value}" for name, value in rows)]
-    if last := text.splitlines()[-_TAIL_LINES:]:
+    if last := [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]:
         lines += ["", "The log ends with:", *(f"  | {line}" for line in last)]
     return "\n".join(lines)
 

@@ -19,7 +19,7 @@ _PHASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"Resolved architecture: (\S+)", "model is a {}"),
         (r"Initializing a V1 LLM engine", "engine starts"),
         (r"Starting to load model", "loading weights"),
-        (r"Loading .*?shards.*?:\s+(\d+)% Completed", "loading weights {} %"),
+        (r"[Ll]oading .*?:\s+(\d+)% Completed", "loading weights {} %"),
         (r"\[aiter\] start build \[(\w+)\]", "building AITER kernel {}"),
         (r"Loading weights took ([\d.]+) seconds", "weights loaded in {} s"),
         (r"Dynamo bytecode transform time|Compiling a graph for", "compiling"),
@@ -46,11 +46,17 @@ def phase_of(line: str) -> str | None:
     return None
 
 
+def _step(phase: str) -> str:
+    """The phase without the seconds that it took."""
+    return re.sub(r" in [\d.]+ s$", "", phase)
+
+
 @dataclass
 class PhaseTracker:
     """Collects the phases of one start as (phase, seconds since the start).
 
-    With tensor parallelism every worker prints the same lines: a phase counts once.
+    With tensor parallelism every worker prints the same lines, with seconds of its own: a
+    phase counts once.
     """
 
     seen: list[tuple[str, float]] = field(default_factory=list)
@@ -58,7 +64,7 @@ class PhaseTracker:
     def feed(self, line: str, elapsed_s: float) -> str | None:
         """Take one log line; return the phase if it is a new one."""
         phase = phase_of(clean(line))
-        if phase is None or any(phase == name for name, _ in self.seen):
+        if phase is None or any(_step(phase) == _step(name) for name, _ in self.seen):
             return None
         self.seen.append((phase, round(elapsed_s, 1)))
         return phase

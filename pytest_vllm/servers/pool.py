@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from pytest_vllm.errors import LaunchError, ServerDied, StartFailed
 from pytest_vllm.servers.launcher import LaunchPolicy, launcher_for
+from pytest_vllm.servers.liveness import death_of
+from pytest_vllm.servers.obituary import death_report
 from pytest_vllm.servers.server import Instance, Server
 
 if TYPE_CHECKING:
@@ -87,14 +89,11 @@ class ServerPool:
         """
         with self._turn:
             live = self._live
-            if spec in self._failed or live is None or live.spec != spec:
-                error = self._failed.get(spec)
-                return str(error) if error else None
-            if live.instance.state().running:
+            if spec in self._failed:
+                return str(self._again(spec))
+            if live is None or live.spec != spec or (how := death_of(live.instance)) is None:
                 return None
-            from pytest_vllm.servers.obituary import death_report
-
-            report = death_report(live.instance, live.server.spec, test)
+            report = death_report(live.instance, live.server.spec, test, how)
             self._failed[spec] = ServerDied(report)
             return report
 
@@ -104,15 +103,17 @@ class ServerPool:
 
     def failures(self) -> dict[ServerSpec, str]:
         """Every spec whose server failed, with the report."""
-        return {spec: str(error) for spec, error in self._failed.items()}
+        return {spec: str(error) for spec, error in list(self._failed.items())}
 
     def close(self) -> None:
         """Stop everything, also a start that is under way. Idempotent."""
         with self._turn:
             self._closed = True
             self._turn.notify_all()
-        for instance in list(self._instances):
-            self._end(instance)
+        # Each of them, even if the end of one fails.
+        with contextlib.ExitStack() as ends:
+            for instance in list(self._instances):
+                ends.callback(self._end, instance)
 
     def _again(self, spec: ServerSpec) -> LaunchError | ServerDied:
         """The error of an earlier failure in one line: the report was shown when it happened."""
@@ -125,11 +126,11 @@ class ServerPool:
             self._instances.remove(instance)
 
     def _available(self, spec: ServerSpec) -> bool:
+        if spec in self._failed:
+            return True
         if self._busy:
             return False
-        if spec in self._failed or self._live is None:
-            return True
-        return self._live.spec == spec or self._live.leases == 0
+        return self._live is None or self._live.spec == spec or self._live.leases == 0
 
     def _change_to(self, spec: ServerSpec) -> Server:
         try:
@@ -145,11 +146,14 @@ class ServerPool:
 
     @contextlib.contextmanager
     def _remember_failure(self, spec: ServerSpec) -> Iterator[None]:
+        """Whatever went wrong: otherwise every test would try a start of its own."""
         try:
             yield
-        except LaunchError as error:
-            self._failed[spec] = error
-            self._progress(spec.model or spec.url or "", "did not start")
+        except Exception as error:
+            name = spec.model or spec.url or ""
+            report = error if isinstance(error, LaunchError) else LaunchError(f"{name}: {error!r}")
+            self._failed[spec] = report
+            self._progress(name, "did not start")
             raise
 
     def _retire(self) -> None:
@@ -164,6 +168,7 @@ class ServerPool:
         launcher = launcher_for(spec, self._policy)
         resolved = launcher.resolve(spec)
         self._policy.log_dir.mkdir(parents=True, exist_ok=True)
+        say(_how(resolved))
         instance = launcher.launch(resolved, self._register, say)
         try:
             server = _make_ready(instance, resolved, self._policy, say)
@@ -174,7 +179,8 @@ class ServerPool:
 
     def _register(self, instance: Instance) -> None:
         self._instances.append(instance)
-        if self._closed:
+        if self._closed:  # close() may have looked before, and will not look again
+            self._end(instance)
             raise StartFailed("The run is ending: the start was given up.")
 
 
@@ -208,6 +214,13 @@ def _make_ready(instance: Instance, spec: ServerSpec, policy: LaunchPolicy, say:
 
 
 _Say = Callable[[str], None]
+
+
+def _how(spec: ServerSpec) -> str:
+    """The first line of a start: where the server is to run."""
+    if spec.launcher == "external":
+        return f"connecting to {spec.url}"
+    return f"starting on {spec.platform} in {spec.image or spec.python}"
 
 
 def _download_dir(spec: ServerSpec, hub: Path | None) -> Path | None:

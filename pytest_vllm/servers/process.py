@@ -1,4 +1,4 @@
-"""A vLLM server without a container: a process group of its own, gone to the last child.
+"""A vLLM server without a container: a session of its own, gone to the last child.
 
 The port is 0: the server's own socket gets it from the kernel, and it is read back from the
 process, so that it can neither be taken by somebody else nor belong to another server.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,8 @@ from pytest_vllm.servers.mounts import hub_dir, model_dir
 from pytest_vllm.servers.server import State
 
 if TYPE_CHECKING:
+    import psutil
+
     from pytest_vllm.servers.server import Instance
     from pytest_vllm.spec import ServerSpec
 
@@ -66,8 +68,9 @@ class ProcessLauncher:
             words = ("-m", "vllm.entrypoints.cli.main", *argv.serve(model, flags))
         else:
             words = argv.module(model, flags)
-        env = dict(os.environ) | argv.environment(spec, os.environ, self._policy.startup_timeout_s)
-        env["HF_HUB_CACHE"] = str(hub_dir(spec))
+        # Or `-m` would look into the current directory first, which may have a folder `vllm`.
+        env = dict(os.environ) | {"PYTHONSAFEPATH": "1", "HF_HUB_CACHE": str(hub_dir(spec))}
+        env |= argv.environment(spec, os.environ, self._policy.startup_timeout_s)
         log_path = logs.unused(self._policy.log_dir / logs.log_name(spec.id))
         instance = ServerProcess([spec.python, *words], env, log_path, self._policy.stop_grace_s)
         register(instance)
@@ -104,6 +107,8 @@ class ServerProcess:
         self._env = env
         self._grace_s = grace_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
         self._url: str | None = None
         self.name = "process (not started)"
         self.log_path: Path | None = log_path
@@ -111,26 +116,32 @@ class ServerProcess:
         self.look_closer: tuple[str, ...] = (f"less {log_path}",)
 
     def start(self) -> None:
-        """Start it at the head of a process group of its own.
+        """Start it at the head of a session of its own.
 
         Raises:
-            StartFailed: The operating system refused.
+            StartFailed: The operating system refused, or it was stopped already.
         """
-        assert self.log_path is not None
-        try:
-            with self.log_path.open("wb") as log:
-                self._process = subprocess.Popen(
-                    self._command,
-                    env=self._env,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise StartFailed(f"{self._command[0]} could not be started: {error}") from None
+        with self._lock:
+            if self._stopped:
+                raise StartFailed("The run is ending: the start was given up.")
+            try:
+                self._process = self._popen()
+            except OSError as error:
+                raise StartFailed(f"{self._command[0]} could not be started: {error}") from None
         self.name = f"process {self._process.pid}"
         self.facts = {**self.facts, "pid": str(self._process.pid)}
+
+    def _popen(self) -> subprocess.Popen[bytes]:
+        assert self.log_path is not None
+        with self.log_path.open("wb") as log:
+            return subprocess.Popen(
+                self._command,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     @property
     def base_url(self) -> str | None:
@@ -152,30 +163,60 @@ class ServerProcess:
         return State(running=False, exit_code=self._process.returncode)
 
     def stop(self) -> None:
-        """SIGTERM, a grace, then SIGKILL to whatever is left of the group."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.terminate()
+        """SIGTERM, a grace, then SIGKILL to whatever is left of it and its children."""
+        with self._lock:
+            if self._process is not None and not self._stopped:
+                self._end(self._process)
+            self._stopped = True
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        family = _descendants(process.pid)  # now: orphans are nobody's children
+        try:
+            process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(self._grace_s)
-        self._kill_group(self._process.pid)
-        self._process.wait()
-
-    @staticmethod
-    def _kill_group(group: int) -> None:
-        import psutil
-
-        members = [p for p in psutil.process_iter() if _group_of(p.pid) == group]
-        if not members:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-        psutil.wait_procs(members, timeout=10)
+                process.wait(self._grace_s)
+        finally:  # also when somebody loses patience with the grace and presses Ctrl-C
+            process.kill()
+            process.wait()
+            _kill(family, session=process.pid)
 
 
-def _group_of(pid: int) -> int | None:
+def _descendants(pid: int) -> set[psutil.Process]:
+    import psutil
+
     try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
+        return set(psutil.Process(pid).children(recursive=True))
+    except psutil.Error:
+        return set()
+
+
+def _kill(family: set[psutil.Process], session: int) -> None:
+    """Kill a family, and all others of a session, until none is left."""
+    import psutil
+
+    for _ in range(5):  # what was forked meanwhile shows up in the next round
+        members = {p for p in psutil.process_iter() if _session_of(p.pid) == session}
+        left = [p for p in family | members if _lives(p)]
+        if not left:
+            return
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=2)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it runs: a zombie is dead, though its parent may never collect it."""
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
         return None

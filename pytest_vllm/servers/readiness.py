@@ -103,26 +103,28 @@ class Startup:
             if phase := self._tracker.feed(line, self.elapsed_s):
                 self._say(phase)
 
-    def _check_alive(self) -> None:
+    def _check_alive(self, when: str = "") -> None:
         state = self._instance.state()
         if not state.running:
             if self._spec.launcher == "external":
-                self._fail("nothing accepts connections there", "Is the server up? Try the curl.")
-            self._fail(f"it ended: {state}")
+                raise self._failure(
+                    "nothing accepts connections there", "Is the server up? Try the curl."
+                )
+            raise self._failure(f"it ended{when}: {state}")
 
     def _check_time(self) -> None:
         now = time.monotonic()
         if self._grew(now):
             self._progress = now
         if self.elapsed_s > self._limit:
-            self._fail(
+            raise self._failure(
                 f"it was not ready after {self._limit:.0f} s",
                 "Its log was still moving: allow more with --vllm-startup-timeout."
-                if now - self._progress < self._policy.stall_timeout_s / 2
+                if self._began < self._progress > now - self._policy.stall_timeout_s / 2
                 else "",
             )
         if now - self._progress > self._policy.stall_timeout_s:
-            self._fail(
+            raise self._failure(
                 f"it stalled: no new log line and no download for "
                 f"{self._policy.stall_timeout_s:.0f} s",
                 "If this step may take that long, allow more with --vllm-stall-timeout.",
@@ -144,48 +146,48 @@ class Startup:
             return wanted, ()
         if self._spec.launcher == "external":
             return self._external_name(names, wanted)
-        self._fail(
+        raise self._failure(
             f"another server answered: it serves {', '.join(names) or 'no model'}, not {wanted}"
         )
-        raise AssertionError  # pragma: no cover - _fail always raises
 
     def _external_name(self, names: list[str], wanted: str) -> tuple[str, tuple[str, ...]]:
         if wanted:  # a router may serve a model under a name that it does not list
             return wanted, (f"/v1/models does not list {wanted}",)
         if names:
             return names[0], ()
-        self._fail("it does not say which model it serves", "Name it with --vllm-model.")
-        raise AssertionError  # pragma: no cover - _fail always raises
+        raise self._failure("it does not say which model it serves", "Name it with --vllm-model.")
 
     def _first_token(self, client: httpx.Client, model: str) -> tuple[str, ...]:
         """Generate one token. A refusal is for the tests to judge; a death is a failed start."""
         import httpx
 
         request = {"model": model, "prompt": "Hi", "max_tokens": 1}
-        left = max(30.0, self._limit - self.elapsed_s)
+        left = min(max(30.0, self._limit - self.elapsed_s), self._policy.stall_timeout_s)
         try:
             answer = client.post("/v1/completions", json=request, timeout=left)
         except httpx.HTTPError as error:
-            self._fail(f"it was healthy and then failed its first generation ({error!r})")
-            raise
+            self._check_engine()
+            what = f"it was healthy and then failed its first generation ({error!r})"
+            raise self._failure(what) from None
         if answer.status_code == 200:
             return ()
-        self._check_engine()
+        if answer.status_code >= 500:
+            self._check_engine()
         return (
             f"the first completion was answered with {answer.status_code}: {answer.text[:200]}",
         )
 
     def _check_engine(self) -> None:
-        """After a refusal: a dying engine answers first and exits within moments."""
+        """After an error: a dying engine exits some moments later."""
         deadline = time.monotonic() + 2
         while time.monotonic() < deadline:
-            self._check_alive()
+            self._check_alive(" during its first generation")
             time.sleep(POLL_S)
 
-    def _fail(self, what: str, advice: str = "") -> None:
+    def _failure(self, what: str, advice: str = "") -> StartFailed:
         self._read_log()
         phase = self._tracker.seen[-1][0] if self._tracker.seen else ""
-        raise StartFailed(
+        return StartFailed(
             start_report(self._instance, self._spec, what, self.elapsed_s, phase, advice)
         )
 
