@@ -1,4 +1,4 @@
-"""pytest-vllm: does this vLLM image, or server, really serve this model?
+"""pytest-vllm: does this vLLM image, or server, really serve this model? PYTEST_DONT_REWRITE.
 
 Kept empty of imports on purpose: pytest imports the parent package of every plugin, so
 whatever is imported here is paid for by every pytest run of the environment.

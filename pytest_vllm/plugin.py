@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     if any(config.getoption(option.ini) is not None for option in OPTIONS):
-        _ = _run(config).specs
+        _run(config).check_options()
 
 
 def _run(config: pytest.Config) -> Run:

@@ -68,6 +68,19 @@ class Run:
         """Whether this process is an xdist worker."""
         return hasattr(self.config, "workerinput")
 
+    def check_options(self) -> None:
+        """Look at everything that the user gave.
+
+        Raises:
+            pytest.UsageError: Something in it is wrong.
+        """
+        from pytest_vllm.misread_paths import complaint
+
+        given = self.config.invocation_params
+        if not self.is_worker and (text := complaint(given.args, given.dir, self.config.inipath)):
+            raise pytest.UsageError(text)
+        _ = self.specs
+
     @cached_property
     def settings(self) -> Settings:
         """The options, parsed.

@@ -17,15 +17,14 @@ A server that publishes no list of endpoints has not thereby said no: then they 
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pytest_vllm.client.refusals import is_chat_refusal, server_message
+from pytest_vllm.client.refusals import is_chat_refusal
 from pytest_vllm.errors import SettingsError
 from pytest_vllm.models import hub, names
 from pytest_vllm.models.names import Kind
+from pytest_vllm.models.probing import Asking, Finding, endpoints_of
 from pytest_vllm.spec import KNOWN_ANSWER_PREFIX
 
 if TYPE_CHECKING:
@@ -44,39 +43,6 @@ __all__ = [
     "is_chat_refusal",
     "probe",
 ]
-
-#: Longest wait for one answer, in seconds, where the client would wait longer.
-PATIENCE_S = 60.0
-
-#: Capability -> endpoint, for those that the list of endpoints decides.
-_LISTED = {
-    "chat": "POST /v1/chat/completions",
-    "completions": "POST /v1/completions",
-    "tokenize": "POST /tokenize",
-    "detokenize": "POST /detokenize",
-    "embeddings": "POST /v1/embeddings",
-    "responses": "POST /v1/responses",
-    "messages": "POST /v1/messages",
-    "score": "POST /score",
-    "rerank": "POST /rerank",
-    "pooling": "POST /pooling",
-    "classify": "POST /classify",
-    "transcriptions": "POST /v1/audio/transcriptions",
-}
-#: Capability -> what is fetched, since no list names `/metrics` and `/docs`; and the key of the
-#: JSON answer that makes it the real thing and not some proxy's page.
-_FETCHED = {
-    "models": ("/v1/models", "data"),
-    "version": ("/version", "version"),
-    "metrics": ("/metrics", None),
-    "docs": ("/docs", None),
-    "health": ("/health", None),
-}
-_MESSAGES = [{"role": "user", "content": "x"}]
-_TOOL = {
-    "type": "function",
-    "function": {"name": "noop", "parameters": {"type": "object", "properties": {}}},
-}
 
 
 @dataclass(frozen=True)
@@ -184,7 +150,7 @@ def decide(
     Raises:
         SettingsError: `user_kind` is neither `base` nor `chat`.
     """
-    server = _Server(client) if client else None
+    server = Asking(client) if client else None
     return _decide(model, user_kind, cache_dir, server)[0]
 
 
@@ -206,13 +172,14 @@ def probe(
     Raises:
         SettingsError: `user_kind` is neither `base` nor `chat`.
     """
-    server = _Server(client)
+    server = Asking(client)
     listing = server.ask("GET", "/openapi.json")
-    listed = _endpoints(listing)
+    listed = endpoints_of(listing)
     chat, notes = _decide(model, user_kind, cache_dir, server)
-    finding = _Finding(server, model, listed)
+    finding = Finding(server, model, listed)
     finding.look("openapi", bool(listed), listing.evidence)
-    finding.look_at_endpoints(chat)
+    base = f"base model ({chat.decided_by}: {chat.evidence})" if chat.kind == "base" else ""
+    finding.look_at_endpoints(base)
     finding.look_at_the_rest()
     if not listed:
         why = f"no list of endpoints ({listing.evidence}): they were tried one by one"
@@ -222,7 +189,7 @@ def probe(
 
 
 def _decide(
-    model: str, user_kind: str | None, cache_dir: Path | None, server: _Server | None
+    model: str, user_kind: str | None, cache_dir: Path | None, server: Asking | None
 ) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict, and what should be noted on the way."""
     if user_kind not in (None, "base", "chat"):
@@ -237,161 +204,3 @@ def _decide(
     if kind is not None:
         return Verdict(kind, "server", evidence, tuned), notes
     return files or name, notes
-
-
-def _endpoints(listing: _Answer) -> frozenset[str]:
-    """`POST /v1/completions` and so on; empty unless it is the list of an inference server.
-
-    A router with one catch-all path publishes a list as well, which says nothing.
-    """
-    paths = listing.json().get("paths")
-    found = {
-        f"{method.upper()} {path}"
-        for path, methods in (paths.items() if isinstance(paths, dict) else ())
-        for method in (methods if isinstance(methods, dict) else ())
-        if method in ("get", "post", "put", "delete", "patch", "head", "options")
-    }
-    speaks = any(re.match(r"POST /v1/\w", endpoint) for endpoint in found)
-    return frozenset(found) if speaks else frozenset()
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """A server's answer to one question; `status` 0 means that none came."""
-
-    question: str
-    status: int
-    body: str
-
-    @property
-    def evidence(self) -> str:
-        """Question and answer in one line."""
-        said = "" if self.status == 200 else server_message(self.body)[:200]
-        return f"{self.question}: {self.status or 'no answer'} {said}".rstrip()
-
-    def json(self) -> dict[str, Any]:
-        """The JSON object that was answered with 200; empty for anything else."""
-        try:
-            value = json.loads(self.body) if self.status == 200 else {}
-        except (ValueError, RecursionError):
-            return {}
-        return value if isinstance(value, dict) else {}
-
-
-@dataclass
-class _Server:
-    """Asks, and gives up on a server that twice did not answer at all."""
-
-    client: httpx.Client
-    silences: int = 0
-
-    def ask(self, method: str, path: str, body: object = None, about: str = "") -> _Answer:
-        """One request; whatever goes wrong is the answer."""
-        import httpx
-
-        question = f"{method} {path}{about and ' ' + about}"
-        if self.silences >= 2:
-            return _Answer(question, 0, "(not asked: the server was silent twice)")
-        limits = self.client.timeout.as_dict()
-        limits["read"] = min(limits["read"] or PATIENCE_S, PATIENCE_S)
-        try:
-            reply = self.client.request(method, path, json=body, timeout=httpx.Timeout(**limits))
-            return _Answer(question, reply.status_code, reply.text)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict) as error:
-            self.silences += 1
-            return _Answer(question, 0, f"({type(error).__name__}: {error})")
-
-    def takes_chat(self, model: str) -> tuple[Kind | None, str, tuple[str, ...]]:
-        """Whether the server takes chat requests, the evidence, and notes; None if it is mum."""
-        first = self.ask("POST", "/tokenize", {"model": model, "messages": _MESSAGES}, "(messages)")
-        if kind := _reading(first, "count"):
-            return kind, first.evidence, ()
-        # 404 and 405: it is not vLLM, or a router before it. Others know /tokenize, but not with
-        # messages, and say so with another 4xx, or with 200 and no tokens (llama.cpp).
-        if not 200 <= first.status < 500 or first.status in (401, 403, 408, 429):
-            return None, "", (f"base or chat: the server did not say ({first.evidence})",)
-        request = {"model": model, "messages": _MESSAGES, "max_tokens": 1}
-        second = self.ask("POST", "/v1/chat/completions", request)
-        if kind := _reading(second, "choices"):
-            return kind, second.evidence, ()
-        asked = f"{first.evidence}; {second.evidence}"
-        return None, "", (f"base or chat: the server did not say ({asked})",)
-
-
-def _reading(answer: _Answer, key: str) -> Kind | None:
-    """Chat for an answer that has `key`, base for the refusal, None for all else."""
-    if answer.json().get(key):
-        return "chat"
-    return "base" if is_chat_refusal(answer.status, answer.body) else None
-
-
-@dataclass
-class _Finding:
-    """Capability names as they are found, and why the others are missing."""
-
-    server: _Server
-    model: str
-    listed: frozenset[str]
-    names: set[str] = field(default_factory=set)
-    missing: dict[str, str] = field(default_factory=dict)
-
-    def look(self, name: str, there: bool, evidence: str) -> None:
-        """Note one capability, or why it is missing."""
-        if there:
-            self.names.add(name)
-        else:
-            self.missing[name] = evidence
-
-    def look_at_endpoints(self, chat: Verdict) -> None:
-        """Capabilities that are an endpoint; `chat` needs a template, or nobody who denies it."""
-        for name, endpoint in _LISTED.items():
-            if name == "chat" and chat.kind == "base":
-                self.look(name, False, f"base model ({chat.decided_by}: {chat.evidence})")
-            elif self.listed:
-                lists = f"GET /openapi.json lists no {endpoint}"
-                self.look(name, endpoint in self.listed, lists)
-            elif name == "completions":
-                self.look(name, True, "")
-            else:
-                self._try(name, endpoint.removeprefix("POST "))
-
-    def _try(self, name: str, path: str) -> None:
-        """Is there something at `path`? An empty request costs nothing, and only 404 is a no."""
-        bodies = {"tokenize": ("prompt", "x", "count"), "detokenize": ("tokens", [1], "prompt")}
-        if name in bodies:  # Others have these too, and speak another language.
-            key, value, expected = bodies[name]
-            answer = self.server.ask("POST", path, {"model": self.model, key: value})
-            strange = "" if answer.status != 200 else ", but not as vLLM answers"
-            self.look(name, expected in answer.json(), answer.evidence + strange)
-        else:
-            answer = self.server.ask("POST", path, {}, "(empty)")
-            self.look(name, answer.status not in (0, 404, 405, 501), answer.evidence)
-
-    def look_at_the_rest(self) -> None:
-        """What no list tells: pages, tools, embeddings of this model, our own models."""
-        for name, (path, key) in _FETCHED.items():
-            answer = self.server.ask("GET", path)
-            there = key in answer.json() if key else answer.status == 200
-            self.look(name, there, answer.evidence)
-        self._look_at_embeddings()
-        self._look_at_tools()
-        if self.model.startswith(KNOWN_ANSWER_PREFIX):
-            self.names |= {KNOWN_ANSWER_PREFIX.rstrip("/"), self.model}
-
-    def _look_at_embeddings(self) -> None:
-        """Many servers have the endpoint and refuse it for the model that they serve."""
-        if "embeddings" in self.names:
-            request = {"model": self.model, "input": "x"}
-            answer = self.server.ask("POST", "/v1/embeddings", request)
-            if 400 <= answer.status < 500 or answer.status == 501:
-                self.names.discard("embeddings")
-                self.look("embeddings", False, answer.evidence)
-
-    def _look_at_tools(self) -> None:
-        """Whether the model may choose a tool: in vLLM that needs a parser on the command line."""
-        request = {"model": self.model, "messages": _MESSAGES, "max_tokens": 1, "tools": [_TOOL]}
-        if "chat" in self.names:
-            answer = self.server.ask("POST", "/v1/chat/completions", request, "(tools)")
-            self.look("tools", bool(answer.json().get("choices")), answer.evidence)
-        else:
-            self.look("tools", False, f"no chat: {self.missing['chat']}")

@@ -43,8 +43,8 @@ class Progress:
             del self._began[model]
 
     def _write(self, terminal: pytest.TerminalReporter, text: str, *, last: bool) -> None:
-        if not self._line_is_open:
-            terminal.ensure_newline()
+        if not self._line_is_open and self._config.get_terminal_writer().width_of_current_line:
+            terminal.write_line("")
         if not terminal.isatty:
             terminal.write_line(text)
             return

@@ -116,6 +116,10 @@ def environment(
     if spec.platform == "cpu" and spec.gpu_util is None:
         # GiB; vLLM's default takes most of the host's memory.
         env["VLLM_CPU_KVCACHE_SPACE"] = ours.get("VLLM_CPU_KVCACHE_SPACE", "1")
+    if spec.platform == "cpu" and not has_flag(spec.args, "--no-enforce-eager"):
+        # Eager or not, vLLM compiles the function that ranks logprobs, and a machine without a
+        # C++ compiler loses its engine to the first request for logprobs.
+        env["TORCHDYNAMO_DISABLE"] = "1"
     for name, value in spec.env:
         if value is not None:
             env[name] = value

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     from pytest_vllm.servers.server import Instance
     from pytest_vllm.spec import ServerSpec
+
+#: Seconds to wait for the end of what was killed: a process in a GPU driver takes its time.
+_KILL_S = 10.0
 
 # Asked of the interpreter that should have vLLM: found without importing it, which takes 6 s.
 _PROBE = """
@@ -179,6 +183,7 @@ class ServerProcess:
             process.kill()
             process.wait()
             _kill(family, session=process.pid)
+            self._stopped = True
 
 
 def _descendants(pid: int) -> set[psutil.Process]:
@@ -194,7 +199,8 @@ def _kill(family: set[psutil.Process], session: int) -> None:
     """Kill a family, and all others of a session, until none is left."""
     import psutil
 
-    for _ in range(5):  # what was forked meanwhile shows up in the next round
+    deadline = time.monotonic() + _KILL_S
+    while time.monotonic() < deadline:  # what was forked meanwhile shows up in the next round
         members = {p for p in psutil.process_iter() if _session_of(p.pid) == session}
         left = [p for p in family | members if _lives(p)]
         if not left:
@@ -202,7 +208,7 @@ def _kill(family: set[psutil.Process], session: int) -> None:
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(left, timeout=2)
+        time.sleep(0.01)
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -60,7 +60,7 @@ class Instance(Protocol):
         """End it, gracefully first, and remove what was made for it. Idempotent."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Server:
     """A vLLM server that is ready: what the `vllm_server` fixture gives to a test.
 
@@ -89,6 +89,10 @@ class Server:
     facts: Mapping[str, str] = field(default_factory=dict)
     phases: tuple[tuple[str, float], ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        # pytest shows it above every failure.
+        return f"<Server {self.model} at {self.base_url}>"
 
     def url(self, path: str) -> str:
         """The full address of a path: `server.url("/v1/models")`."""

@@ -114,7 +114,7 @@ def test_every_kind_of_entrypoint_is_served(
     (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nENTRYPOINT {entrypoint}\nCMD []\n")
     image, _ = docker_client.images.build(path=str(tmp_path), rm=True)
     try:
-        options = [*in_docker, f"--vllm-image={image.id}", "-k", "text_completion"]
+        options = [*in_docker, f"--vllm-image={image.id}", "-k", "prompt_is_completed"]
         run = run_pytest("--vllm-model", "known-answer/base", *options)
     finally:
         docker_client.images.remove(image.id, force=True)

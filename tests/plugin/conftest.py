@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+# Imported before any inner run, which forgets what it imports: httpx would import a second
+# httpcore later, and no longer know the exceptions of the first.
+import httpcore  # noqa: F401
 import pytest
 
 from tests.fake_server import FakeServer

@@ -110,3 +110,19 @@ def test_the_key_of_a_server_comes_from_the_environment(
         result = run(source, "--vllm-url", server.url)
     result.assert_outcomes(passed=1)
     assert "sk-123" not in result.stdout.str()
+
+
+def test_a_path_after_a_space_is_refused_where_it_would_lose_the_ini_file(
+    run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("models")
+    result = run(SHOW, "--vllm-model", str(elsewhere))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: Write --vllm-model={elsewhere} (with `=`)*"])
+
+
+def test_a_path_after_an_equals_sign_is_taken(
+    run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("models")
+    run(SHOW, f"--vllm-model={elsewhere}").assert_outcomes(passed=1)

@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_vllm.errors import LaunchError, LauncherUnavailable, ServerDied, StartFailed
+from pytest_vllm.servers.server import State
+from pytest_vllm.spec import ServerSpec
+
+if TYPE_CHECKING:
+    from pytest_vllm.servers.pool import ServerPool
+    from tests.unit.servers.fakes import FakeLauncher, WatchedCondition
+
+A, B = ServerSpec("a"), ServerSpec("b")
+
+#: Seconds after which a test that hangs gives up; none waits as long.
+PATIENCE = 10
+
+
+def in_thread(function: Callable[..., Any], *arguments: object) -> Future[Any]:
+    """Call a function in a thread of its own."""
+    threads = ThreadPoolExecutor(1)
+    future = threads.submit(function, *arguments)
+    threads.shutdown(wait=False)
+    return future
+
+
+class Gate:
+    """Holds a start until the test opens it."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self._open = threading.Event()
+
+    def __call__(self, model: str) -> None:
+        self.reached.set()
+        assert self._open.wait(PATIENCE)
+
+    def arrive(self) -> None:
+        """Wait until somebody stands before it."""
+        assert self.reached.wait(PATIENCE)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+def refuse(model: str) -> None:
+    raise StartFailed(f"{model} did not start: out of memory\n  evidence\n  remedy")
+
+
+def die(launcher: FakeLauncher, model: str) -> None:
+    launcher.instances[model].end = State(False, -11)
+
+
+# --- starts ------------------------------------------------------------------------------------
+
+
+def test_leases_of_one_spec_share_one_start(pool: ServerPool, launcher: FakeLauncher) -> None:
+    assert pool.lease(A) is pool.lease(ServerSpec("a"))
+    assert launcher.events == ["start a"]
+
+
+def test_leases_that_come_during_a_start_share_it(
+    pool: ServerPool, launcher: FakeLauncher, turn: WatchedCondition, gate: Gate
+) -> None:
+    launcher.while_starting = gate
+    first = in_thread(pool.lease, A)
+    gate.arrive()
+    second = in_thread(pool.lease, A)
+    assert turn.somebody_waits.wait(PATIENCE)
+    gate.open()
+    assert first.result(PATIENCE) is second.result(PATIENCE)
+    assert launcher.events == ["start a"]
+
+
+def test_a_server_stays_up_after_its_last_lease(pool: ServerPool, launcher: FakeLauncher) -> None:
+    pool.lease(A)
+    pool.release(A)
+    pool.lease(A)
+    assert launcher.events == ["start a"]
+
+
+def test_another_server_is_started_after_the_old_one_was_stopped(
+    pool: ServerPool, launcher: FakeLauncher
+) -> None:
+    pool.lease(A)
+    pool.release(A)
+    pool.lease(B)
+    assert launcher.events == ["start a", "stop a", "start b"]
+
+
+def test_another_server_waits_for_the_last_lease_of_the_old_one(
+    pool: ServerPool, launcher: FakeLauncher, turn: WatchedCondition
+) -> None:
+    pool.lease(A)
+    pool.lease(A)
+    other = in_thread(pool.lease, B)
+    assert turn.somebody_waits.wait(PATIENCE)
+    turn.somebody_waits.clear()
+    pool.release(A)
+    assert turn.somebody_waits.wait(PATIENCE)
+    assert launcher.events == ["start a"]
+    pool.release(A)
+    assert other.result(PATIENCE).model == "b"
+
+
+def test_every_server_that_was_ready_is_remembered_in_the_order_of_the_starts(
+    pool: ServerPool,
+) -> None:
+    for spec in (B, A):
+        pool.lease(spec)
+        pool.release(spec)
+    assert list(pool.servers_by_spec()) == [B, A]
+
+
+# --- failed starts -----------------------------------------------------------------------------
+
+
+def test_a_failed_start_is_told_in_full_the_first_time(
+    pool: ServerPool, launcher: FakeLauncher
+) -> None:
+    launcher.while_starting = refuse
+    with pytest.raises(StartFailed, match="out of memory\n  evidence\n  remedy"):
+        pool.lease(A)
+
+
+def test_a_failed_start_is_not_tried_again_and_told_in_one_line(
+    pool: ServerPool, launcher: FakeLauncher
+) -> None:
+    launcher.while_starting = refuse
+    with pytest.raises(StartFailed):
+        pool.lease(A)
+    with pytest.raises(StartFailed) as again:
+        pool.lease(A)
+    assert str(again.value) == (
+        "a did not start: out of memory (see the first error of this server)"
+    )
+    assert launcher.events == ["start a", "stop a"]
+
+
+def test_a_later_lease_gets_an_error_of_the_same_type(
+    pool: ServerPool, launcher: FakeLauncher
+) -> None:
+    def nothing_there(model: str) -> None:
+        raise LauncherUnavailable("no engine")
+
+    launcher.before_launch = nothing_there
+    for _ in range(2):
+        with pytest.raises(LauncherUnavailable):
+            pool.lease(A)
+
+
+def test_an_unexpected_error_of_a_start_is_remembered_as_well(
+    pool: ServerPool, launcher: FakeLauncher
+) -> None:
+    def broken(model: str) -> None:
+        raise OSError("disk full")
+
+    launcher.while_starting = broken
+    with pytest.raises(OSError, match="disk full"):
+        pool.lease(A)
+    with pytest.raises(LaunchError, match=r"a: OSError\('disk full'\) \(see the first error"):
+        pool.lease(A)
+    assert launcher.events == ["start a", "stop a"]
+
+
+def test_a_start_that_the_user_interrupts_is_stopped_and_not_held_against_the_server(
+    pool: ServerPool, launcher: FakeLauncher
+) -> None:
+    def interrupt(model: str) -> None:
+        raise KeyboardInterrupt
+
+    launcher.while_starting = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        pool.lease(A)
+    assert (launcher.events, pool.failures()) == (["start a", "stop a"], {})
+
+
+def test_a_lease_that_waits_for_a_start_hears_of_its_failure(
+    pool: ServerPool, launcher: FakeLauncher, turn: WatchedCondition, gate: Gate
+) -> None:
+    def fail_at_the_gate(model: str) -> None:
+        gate(model)
+        refuse(model)
+
+    launcher.while_starting = fail_at_the_gate
+    first = in_thread(pool.lease, A)
+    gate.arrive()
+    second = in_thread(pool.lease, A)
+    assert turn.somebody_waits.wait(PATIENCE)
+    gate.open()
+    errors = [str(future.exception(PATIENCE)).count("\n") for future in (first, second)]
+    assert errors == [2, 0]
+
+
+def test_after_a_failed_start_another_server_gets_its_turn(
+    pool: ServerPool, launcher: FakeLauncher, turn: WatchedCondition, gate: Gate
+) -> None:
+    def fail_a_at_the_gate(model: str) -> None:
+        if model == "a":
+            gate(model)
+            refuse(model)
+
+    launcher.while_starting = fail_a_at_the_gate
+    in_thread(pool.lease, A)
+    gate.arrive()
+    other = in_thread(pool.lease, B)
+    assert turn.somebody_waits.wait(PATIENCE)
+    gate.open()
+    assert other.result(PATIENCE).model == "b"
+
+
+def test_a_known_failure_does_not_wait_for_the_start_of_another_server(
+    pool: ServerPool, launcher: FakeLauncher, gate: Gate
+) -> None:
+    launcher.while_starting = refuse
+    with pytest.raises(StartFailed):
+        pool.lease(A)
+    launcher.while_starting = gate
+    in_thread(pool.lease, B)
+    gate.arrive()
+    error = in_thread(pool.lease, A).exception(PATIENCE)
+    gate.open()
+    assert isinstance(error, StartFailed)
+
+
+def test_progress_names_the_model_that_did_not_start(
+    pool: ServerPool, launcher: FakeLauncher, progress: list[tuple[str, str]]
+) -> None:
+    launcher.while_starting = refuse
+    with pytest.raises(StartFailed):
+        pool.lease(A)
+    assert progress[-1] == ("a", "did not start")
+
+
+def test_failures_are_kept_with_the_whole_report(pool: ServerPool, launcher: FakeLauncher) -> None:
+    launcher.while_starting = refuse
+    with pytest.raises(StartFailed):
+        pool.lease(A)
+    assert pool.failures() == {A: "a did not start: out of memory\n  evidence\n  remedy"}
+
+
+# --- deaths ------------------------------------------------------------------------------------
+
+
+def test_a_server_that_lives_gives_no_report(pool: ServerPool) -> None:
+    pool.lease(A)
+    assert pool.check(A, "test_one") is None
+
+
+def test_a_server_that_was_never_started_gives_no_report(pool: ServerPool) -> None:
+    assert pool.check(A, "test_one") is None
+
+
+def test_the_first_test_that_finds_the_server_dead_is_named(
+    pool: ServerPool, launcher: FakeLauncher
+) -> None:
+    pool.lease(A)
+    die(launcher, "a")
+    report = pool.check(A, "test_one")
+    assert report is not None
+    assert report.startswith("The server of a died during test_one: killed by signal 11")
+
+
+def test_the_name_of_the_culprit_stays(pool: ServerPool, launcher: FakeLauncher) -> None:
+    pool.lease(A)
+    die(launcher, "a")
+    pool.check(A, "test_one")
+    assert pool.check(A, "test_two") == (
+        "The server of a died during test_one: killed by signal 11 "
+        "(see the first error of this server)"
+    )
+
+
+def test_a_dead_server_is_not_started_again(pool: ServerPool, launcher: FakeLauncher) -> None:
+    pool.lease(A)
+    die(launcher, "a")
+    pool.check(A, "test_one")
+    with pytest.raises(ServerDied, match=r"died during test_one: .* \(see the first error"):
+        pool.lease(A)
+    assert launcher.events == ["start a"]
+
+
+def test_a_death_does_not_keep_the_next_server_from_its_start(
+    pool: ServerPool, launcher: FakeLauncher
+) -> None:
+    pool.lease(A)
+    die(launcher, "a")
+    pool.check(A, "test_one")
+    pool.release(A)
+    assert pool.lease(B).model == "b"
+
+
+# --- the end -----------------------------------------------------------------------------------
+
+
+def test_the_end_stops_the_server(pool: ServerPool, launcher: FakeLauncher) -> None:
+    pool.lease(A)
+    pool.close()
+    assert launcher.events == ["start a", "stop a"]
+
+
+def test_a_second_end_does_nothing(pool: ServerPool, launcher: FakeLauncher) -> None:
+    pool.lease(A)
+    pool.close()
+    pool.close()
+    assert launcher.instances["a"].stops == 1
+
+
+def test_after_the_end_nothing_is_started(pool: ServerPool, launcher: FakeLauncher) -> None:
+    pool.close()
+    with pytest.raises(StartFailed, match="The run is ending"):
+        pool.lease(A)
+    assert launcher.events == []
+
+
+def test_a_lease_that_waits_hears_of_the_end(pool: ServerPool, turn: WatchedCondition) -> None:
+    pool.lease(A)
+    waiting = in_thread(pool.lease, B)
+    assert turn.somebody_waits.wait(PATIENCE)
+    pool.close()
+    assert isinstance(waiting.exception(PATIENCE), StartFailed)
+
+
+def test_the_end_stops_a_start_that_is_under_way(
+    pool: ServerPool, launcher: FakeLauncher, gate: Gate
+) -> None:
+    launcher.while_starting = gate
+    starting = in_thread(pool.lease, A)
+    gate.arrive()
+    pool.close()
+    gate.open()
+    assert isinstance(starting.exception(PATIENCE), StartFailed)
+    assert launcher.events == ["start a", "stop a"]
+
+
+def test_a_server_that_is_only_created_after_the_end_is_removed_and_not_started(
+    pool: ServerPool, launcher: FakeLauncher, gate: Gate
+) -> None:
+    launcher.before_launch = gate
+    pulling = in_thread(pool.lease, A)
+    gate.arrive()
+    pool.close()
+    gate.open()
+    assert isinstance(pulling.exception(PATIENCE), StartFailed)
+    assert launcher.events == ["stop a"]
+
+
+def test_an_end_that_fails_does_not_save_the_others(
+    pool: ServerPool, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.lease(A)
+    old = launcher.instances["a"]
+    monkeypatch.setattr(old, "stop", lambda: 1 / 0)
+    pool.release(A)
+    with pytest.raises(ZeroDivisionError):
+        pool.lease(B)
+    pool.lease(ServerSpec("c"))
+    with pytest.raises(ZeroDivisionError):
+        pool.close()
+    assert launcher.events == ["start a", "start c", "stop c"]
