@@ -34,13 +34,13 @@ STAMP = "bootstrap.stamp"
 
 # Three models whose every answer is known, small enough for a laptop.
 DEMO = [
-    *("--vllm-launcher", "process"),
-    *("--vllm-python", str(ENGINE / "bin" / "python")),
-    *("--vllm-platform", "cpu"),
-    *("--vllm-model", "known-answer/base"),
-    *("--vllm-model", "known-answer/context"),
-    *("--vllm-model", "known-answer/chat"),
-    *("--vllm-max-model-len", "1024"),
+    "--vllm-launcher=process",
+    f"--vllm-python={ENGINE / 'bin' / 'python'}",
+    "--vllm-platform=cpu",
+    "--vllm-model=known-answer/base",
+    "--vllm-model=known-answer/context",
+    "--vllm-model=known-answer/chat",
+    "--vllm-max-model-len=1024",
 ]
 
 

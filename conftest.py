@@ -18,6 +18,11 @@ _LEVELS = re.compile(r"\b(core|optional|chat_model)\b")
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Point pytest at the suite where it is wanted."""
+    if not config.pluginmanager.hasplugin("vllm"):
+        raise pytest.UsageError(
+            "The plugin of this repository is not installed for this Python: "
+            "`pip install -e .`, or let `python3 bootstrap.py test` do it."
+        )
     from pytest_vllm.run import Run
 
     no_path = config.args_source is not pytest.Config.ArgsSource.ARGS

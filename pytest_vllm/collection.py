@@ -21,9 +21,11 @@ def parametrize(metafunc: pytest.Metafunc, run: Run) -> None:
         words = names.replace(",", " ").split() if isinstance(names, str) else names
         if "vllm_spec" in words:
             return  # the test chose its specs itself
-    metafunc.parametrize(
-        "vllm_spec", run.specs, ids=_ids(run.specs), scope="session", indirect=True
-    )
+    try:
+        specs = run.specs
+    except pytest.UsageError as error:  # a wrong variable or ini key; without our traceback
+        raise pytest.Collector.CollectError(f"pytest-vllm: {error}") from None
+    metafunc.parametrize("vllm_spec", specs, ids=_ids(specs), scope="session", indirect=True)
 
 
 def _ids(specs: Sequence[ServerSpec]) -> list[str]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pytest_vllm.settings import OPTIONS
 
-_INI_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml")
-_INI_FILES += ("tox.ini", "setup.cfg")
+_INI_FILES: tuple[str, ...] = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini")
+_INI_FILES += ("pyproject.toml", "tox.ini", "setup.cfg")
 
 
 def complaint(arguments: Sequence[str], here: Path, ini_file: Path | None) -> str | None:

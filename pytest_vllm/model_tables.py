@@ -82,6 +82,9 @@ def _env_words(entry: Mapping[str, Any], where: str) -> list[str]:
     env = entry.get("env", {})
     if not isinstance(env, dict):
         raise SettingsError(f"{where}: env is not a table; write env = {{ NAME = 'value' }}")
+    for name, value in env.items():
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise SettingsError(f"{where}: env {name} is not text; write {name} = '1'")
     return [f"{name}={value}" for name, value in env.items()]
 
 

@@ -85,7 +85,7 @@ def variable(text: str) -> tuple[str, str | None]:
 
 
 #: `vllm serve` arguments that the launcher must choose itself.
-_OURS = ("--host", "--port", "--uds", "--api-key")
+_OURS = ("--host", "--port", "--uds")
 
 
 def argument(text: str) -> str:

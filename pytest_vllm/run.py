@@ -188,6 +188,11 @@ class Run:
         self.give_up(spec, report)
         pytest.fail(report, pytrace=False)
 
+    def model_of(self, spec: ServerSpec) -> str:
+        """The model's name in every report: as the user wrote it, else as the server says."""
+        server = self._servers.get(spec) or self.servers_by_spec().get(spec)
+        return spec.model or (server.model if server else spec.url or "")
+
     def take_wait(self) -> float:
         """Seconds spent on waiting for servers since the last call."""
         waited, self._waited_s = self._waited_s, 0.0
@@ -205,12 +210,8 @@ class Run:
         """The server that this process leased for a spec, if it did."""
         return self._servers.get(spec)
 
-    def ready_servers(self) -> list[Server]:
-        """Every server that was ready in this run; [] where nothing was started."""
-        return list(self.servers_by_spec().values())
-
     def servers_by_spec(self) -> dict[ServerSpec, Server]:
-        """The same by the spec that was asked for."""
+        """Every server that was ready in this run; {} where nothing was started."""
         return self._pool.servers_by_spec() if self._pool else {}
 
     def failures(self) -> dict[ServerSpec, str]:

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from pytest_vllm.servers.server import Server
 
 
-def server_facts(server: Server) -> dict[str, Any]:
-    """Everything that a report says of a server that was ready."""
+def server_facts(server: Server, error: str | None = None) -> dict[str, Any]:
+    """Everything that a report says of a server that was ready, and of its death if it died."""
     spec = server.spec
     external = spec.launcher == "external"
     return {
@@ -29,7 +29,7 @@ def server_facts(server: Server) -> dict[str, Any]:
         "capabilities": server.capabilities.as_dict(),
         "log": str(server.log_path) if server.log_path else None,
         "notes": list(server.notes),
-        "error": None,
+        "error": error,
     }
 
 

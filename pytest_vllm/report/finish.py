@@ -33,14 +33,12 @@ _PROPERTIES = (
 
 def write(run: Run, session: pytest.Session) -> None:
     """Hand the facts to pytest's JUnit writer, and write `--vllm-results`."""
-    if not run.records.all() and not run.ready_servers():
-        return
-    servers = [server_facts(server) for server in run.ready_servers()]
-    started = {facts["model"] for facts in servers}
+    ready, failed = run.servers_by_spec(), run.failures()
+    servers = [server_facts(server, failed.get(spec)) for spec, server in ready.items()]
     servers += [
-        failed_facts(spec.model, report)
-        for spec, report in run.failures().items()
-        if spec.model not in started
+        failed_facts(run.model_of(spec), report)
+        for spec, report in failed.items()
+        if spec not in ready
     ]
     _add_junit_properties(session.config, servers)
     if run.settings["results"]:

@@ -17,7 +17,7 @@ import pytest
 
 from pytest_vllm.report.records import ATTRIBUTE, Record
 from pytest_vllm.run import Run
-from pytest_vllm.servers.logs import end_of, slice_from
+from pytest_vllm.servers.logs import end_of, settle, slice_from
 
 if TYPE_CHECKING:
     from pytest_vllm.servers.server import Server
@@ -111,6 +111,7 @@ def look_at_failure(item: pytest.Item, call: pytest.CallInfo[None]) -> Failure |
         run.give_up(spec, death)
     if call.excinfo is None and death is None:
         return None
+    settle(server.log_path)
     log = slice_from(server.log_path, item.stash.get(_LOG_START, 0))[-_LOG_LIMIT:]
     return Failure(death, log)
 
@@ -122,7 +123,7 @@ def add_properties(item: pytest.Item, failure: Failure | None, error: str) -> No
         return
     known = {name for name, _ in item.user_properties}
     values = {
-        "vllm_model": spec.id,
+        "vllm_model": Run.of(item.config).model_of(spec),
         "vllm_level": level_of(item),
         "vllm_endpoint": endpoint_of(item),
     }
@@ -224,7 +225,7 @@ def _record(
 ) -> dict[str, object]:
     return Record(
         id=item.nodeid,
-        model=spec.id,
+        model=Run.of(item.config).model_of(spec),
         level=level_of(item),
         endpoint=endpoint_of(item),
         verdict=verdict,

@@ -34,7 +34,8 @@ class Progress:
         if terminal is None or self._config.get_verbosity() < 0:
             return
         capture = self._config.pluginmanager.get_plugin("capturemanager")
-        elapsed = time.monotonic() - self._began.setdefault(model, time.monotonic())
+        began = self._began.setdefault(model, time.monotonic())
+        elapsed = time.monotonic() - began
         text = f"vLLM {model}: {line} ({elapsed:.0f} s)"
         suspended = capture.global_and_fixture_disabled() if capture else nullcontext()
         with self._lock, suspended:

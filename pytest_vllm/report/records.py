@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-    from pytest_vllm.spec import ServerSpec
 
 #: The attribute of pytest's report that carries the record.
 ATTRIBUTE = "vllm_record"
@@ -35,7 +34,7 @@ class Record:
 
     Attributes:
         id: pytest's node id.
-        model: The model as the user wrote it.
+        model: The model as the user wrote it, or as the server at a URL calls it.
         level: `core`, `optional`, or "" for a user's own test.
         endpoint: `POST /v1/completions (stream)`, or "".
         verdict: One of VERDICTS.
@@ -85,6 +84,6 @@ class Records:
         """The records in the order in which the tests ended."""
         return list(self._by_id.values())
 
-    def of(self, spec: ServerSpec) -> list[Record]:
+    def of(self, model: str) -> list[Record]:
         """The records of one model."""
-        return [record for record in self._by_id.values() if record.model == spec.id]
+        return [record for record in self._by_id.values() if record.model == model]

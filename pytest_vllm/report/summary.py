@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pytest_vllm.report.records import Record
     from pytest_vllm.run import Run
     from pytest_vllm.servers.server import Server
-    from pytest_vllm.spec import ServerSpec
 
 #: verdict -> the word in the table, worst first: a group shows its worst.
 _WORDS = {
@@ -39,10 +38,12 @@ def show(run: Run, terminal: pytest.TerminalReporter) -> None:
     say = language.for_setting(run.settings["lang"])
     servers = run.servers_by_spec()
     for spec in dict.fromkeys((*run.specs, *servers, *run.failures())):
-        records = run.records.of(spec)
+        model = run.model_of(spec)
+        records = run.records.of(model)
         if records or spec in run.failures():
-            summary = ModelSummary(spec, servers.get(spec), run.failures().get(spec), records, say)
-            terminal.section(f"vLLM: {summary.model}")
+            summary = ModelSummary(servers.get(spec), run.failures().get(spec), records, say)
+            terminal.ensure_newline()
+            terminal.section(f"vLLM: {model}")
             for line in summary.lines():
                 terminal.write_line(line.text, **{line.colour: True} if line.colour else {})
 
@@ -59,22 +60,16 @@ class Line:
 class ModelSummary:
     """What is said of one model."""
 
-    spec: ServerSpec
     server: Server | None
     error: str | None
     records: list[Record]
     say: language.Say
 
-    @property
-    def model(self) -> str:
-        """The name in the title."""
-        return self.spec.model or (self.server.model if self.server else self.spec.url or "")
-
     def lines(self) -> list[Line]:
         """Every line after the title."""
         server = self.error.splitlines()[0] if self.error else server_line(self.server, self.say)
         rows = [Line(f"{pad(self.say('server'), 10)}{server}", "red" if self.error else "")]
-        rows += [self._count(level) for level in ("core", "optional") if self._level(level)]
+        rows += [self._count(level) for level in ("core", "optional") if _ran(self._level(level))]
         own = [record for record in self.records if not record.level]
         if own:
             rows.append(Line(f"{pad(self.say('own tests'), 10)}{self._passed(own)}"))

@@ -93,6 +93,8 @@ def command(entrypoint: Sequence[str] | None, model: str, flags: Sequence[str]) 
     own = " ".join(entrypoint or ())
     if own.endswith("vllm serve"):
         return Command(None, serve(model, flags)[1:])
+    if own.endswith("pytest-vllm/entrypoint.sh"):  # docker/entrypoint.sh takes the same words
+        return Command(None, serve(model, flags)[1:])
     if own.endswith(_MODULE):
         return Command(None, module(model, flags)[2:])
     return Command(("/bin/sh", "-c", _EITHER, "vllm"), (model, *flags))

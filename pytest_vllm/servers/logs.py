@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 
@@ -47,6 +48,14 @@ def _read(path: Path | None, offset: int, size: int) -> bytes:
             return file.read(size)
     except OSError:
         return b""
+
+
+def settle(path: Path | None, quiet_s: float = 0.05, limit_s: float = 0.5) -> None:
+    """Wait until a log is quiet: what a container says reaches its file a moment later."""
+    deadline, seen = time.monotonic() + limit_s, -1
+    while (size := end_of(path)) != seen and time.monotonic() < deadline:
+        seen = size
+        time.sleep(quiet_s)
 
 
 class LogFollower:

@@ -16,7 +16,7 @@ _PHASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), phase)
     for pattern, phase in (
         (r"vLLM API server version (\S+)", "vLLM {} starts"),
-        (r"Resolved architecture: (\S+)", "model is a {}"),
+        (r"Resolved architecture: (\S+)", "architecture {}"),
         (r"Initializing a V1 LLM engine", "engine starts"),
         (r"Starting to load model", "loading weights"),
         (r"[Ll]oading .*?:\s+(\d+)% Completed", "loading weights {} %"),

@@ -134,8 +134,8 @@ class ServerPool:
 
     def _change_to(self, spec: ServerSpec) -> Server:
         try:
+            self._retire()
             with self._remember_failure(spec):
-                self._retire()
                 live = self._start(spec)
                 self._live, self._servers[spec] = live, live.server
                 return live.server

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -34,9 +33,9 @@ def test_test_hands_everything_on_to_pytest(ran: list[list[str]], tmp_path: Path
 def test_demo_serves_three_models_on_the_cpu_in_a_process(ran: list[list[str]]) -> None:
     bootstrap.main(["demo", "-x"])
     (command,) = ran
-    models = [after for word, after in pairwise(command) if word == "--vllm-model"]
+    models = [word.split("=")[1] for word in command if word.startswith("--vllm-model=")]
     assert models == ["known-answer/base", "known-answer/context", "known-answer/chat"]
-    assert "--vllm-launcher process --vllm-python" in " ".join(command)
+    assert "--vllm-launcher=process" in command
     # The user's own words come last, so that they win.
     assert command[-1] == "-x"
 

@@ -86,6 +86,8 @@ def test_an_unknown_key_of_the_section_is_an_error(tmp_path: Path) -> None:
         ("args = '--enforce-eager'", "model a: args is not an array"),
         ("env = ['A=1']", "model a: env is not a table"),
         ("env = { 'A-B' = '1' }", "model a, env: 'A-B=1' is not NAME or NAME=VALUE"),
+        ("env = { A = true }", "model a: env A is not text; write A = '1'"),
+        ("env = { A = ['1'] }", "model a: env A is not text; write A = '1'"),
     ],
 )
 def test_a_wrong_value_is_an_error_that_names_model_and_key(

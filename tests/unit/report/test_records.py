@@ -9,7 +9,6 @@ import pytest
 
 from pytest_vllm.report.records import ATTRIBUTE, VERDICTS, Record, Records
 from pytest_vllm.report.summary import _WORDS
-from pytest_vllm.spec import ServerSpec
 
 PASSED = Record("test_it", "m", "core", "POST /v1/completions", "passed", duration_s=0.25)
 
@@ -61,12 +60,12 @@ def test_an_error_of_the_setup_is_a_record_of_its_own() -> None:
     assert collect(report(error, "setup")) == [error]
 
 
-def test_the_records_of_a_model_are_found_by_its_spec() -> None:
+def test_the_records_of_a_model_are_found_by_its_name() -> None:
     records = Records()
     local = replace(PASSED, id="test_local", model="mine")
     for record in (PASSED, local):
         records.pytest_runtest_logreport(report(record))
-    assert records.of(ServerSpec("/data/mine")) == [local]
+    assert records.of("mine") == [local]
 
 
 def test_every_verdict_has_a_word_in_the_summary() -> None:

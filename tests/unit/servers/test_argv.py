@@ -88,7 +88,15 @@ def test_a_flag_is_found_in_either_spelling(args: list[str], there: bool) -> Non
     assert argv.has_flag(args, "--max-num-seqs") is there
 
 
-@pytest.mark.parametrize("entrypoint", [["vllm", "serve"], ["/opt/venv/bin/vllm", "serve"]])
+@pytest.mark.parametrize(
+    "entrypoint",
+    [
+        ["vllm", "serve"],
+        ["/opt/venv/bin/vllm", "serve"],
+        ["sh", "/usr/local/lib/pytest-vllm/entrypoint.sh"],
+    ],
+    ids=str,
+)
 def test_an_entrypoint_that_serves_is_kept(entrypoint: list[str]) -> None:
     assert argv.command(entrypoint, "m", ["--a"]) == argv.Command(None, ("m", "--a"))
 

@@ -24,7 +24,8 @@ class Machine:
 
     def node(self, number: int, **properties: int) -> None:
         """Add a node of the KFD topology."""
-        lines = "".join(f"{name} {value}\n" for name, value in properties.items())
+        lines = "local_mem_size\nname gfx 942\nmarketing_name MI300X\n"
+        lines += "".join(f"{name} {value}\n" for name, value in properties.items())
         touch(self.root / f"sys/class/kfd/kfd/topology/nodes/{number}/properties", lines)
 
     def gpu(self, number: int, minor: int, used: int | None = 283 * 2**20) -> None:
@@ -109,6 +110,11 @@ def test_a_node_that_cannot_be_read_is_left_out(mi300x: Machine) -> None:
     assert renders(mi300x) == ["/dev/dri/renderD128"]
 
 
+def test_a_gpu_that_cannot_render_is_left_out(mi300x: Machine) -> None:
+    mi300x.node(3, simd_count=1216)
+    assert renders(mi300x) == ["/dev/dri/renderD136", "/dev/dri/renderD128"]
+
+
 def test_without_the_topology_all_render_nodes_are_taken(bare: Machine) -> None:
     for minor in (129, 128):
         touch(bare.root / f"dev/dri/renderD{minor}")
@@ -166,7 +172,7 @@ def test_shared_memory_is_the_hosts_or_has_a_size_and_never_both(
     mi300x: Machine, platform: str
 ) -> None:
     options = container_devices(platform, None, mi300x.root).options
-    assert ("ipc_mode" in options) != ("shm_size" in options)
+    assert (options.get("ipc_mode") == "host") != ("shm_size" in options)
 
 
 @pytest.mark.parametrize(("gpus", "count"), [(None, -1), (2, 2)])

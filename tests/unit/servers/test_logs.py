@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vllm.servers import logs
+from tests.unit.servers.fakes import FakeTime
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_dot_in_the_name_is_no_extension(tmp_path: Path) -> None:
 
 def test_the_tail_is_the_end(log: Path) -> None:
     append(log, b"0123456789")
-    assert logs.tail(log, 4) == "6789"
+    assert (logs.tail(log, 4), logs.tail(log, 40)) == ("6789", "0123456789")
 
 
 def test_a_slice_is_what_was_written_since(log: Path) -> None:
@@ -65,6 +66,40 @@ def test_bytes_that_are_no_text_do_not_break_a_slice(log: Path) -> None:
 def test_a_log_that_is_not_there_is_empty(path: Path | None) -> None:
     assert (logs.end_of(path), logs.tail(path), logs.slice_from(path, 3)) == (0, "", "")
     assert logs.LogFollower(path).new_lines() == []
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    fake = FakeTime()
+    monkeypatch.setattr(logs, "time", fake)
+    return fake
+
+
+def test_a_log_has_settled_when_nothing_comes_for_a_moment(
+    log: Path, time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last_words = [b"one", b"two"]
+
+    def sleep(seconds: float) -> None:
+        time.now += seconds
+        append(log, last_words.pop(0) if last_words else b"")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    logs.settle(log)
+    assert log.read_text() == "onetwo"
+    assert time.now == pytest.approx(1000.15)
+
+
+def test_a_log_that_never_settles_is_waited_for_half_a_second(
+    log: Path, time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(seconds: float) -> None:
+        time.now += seconds
+        append(log, b"more\n")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    logs.settle(log)
+    assert time.now == pytest.approx(1000.5, abs=0.051)
 
 
 def test_every_line_is_followed_once(log: Path) -> None:
@@ -91,6 +126,12 @@ def test_a_character_that_was_cut_in_two_is_whole_again(log: Path) -> None:
     follower.new_lines()
     append(log, data[3:])
     assert follower.new_lines() == ["größer"]
+
+
+def test_bytes_that_are_no_text_do_not_stop_a_follower(log: Path) -> None:
+    follower = logs.LogFollower(log)
+    append(log, b"ok \xff\n")
+    assert follower.new_lines() == ["ok \N{REPLACEMENT CHARACTER}"]
 
 
 def test_each_step_of_a_progress_bar_is_a_line(log: Path) -> None:

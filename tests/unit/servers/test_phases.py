@@ -16,7 +16,7 @@ LINES = [
     ),
     (
         "(APIServer pid=1) INFO [model.py:5] Resolved architecture: OPTForCausalLM",
-        "model is a OPTForCausalLM",
+        "architecture OPTForCausalLM",
     ),
     (
         "(EngineCore_DP0 pid=9) INFO [core.py:65] Initializing a V1 LLM engine (v0.32.0) with …",
@@ -114,14 +114,14 @@ def test_phases_are_kept_with_their_times_in_order() -> None:
     for seconds, (line, _) in enumerate(LINES[2:5]):
         tracker.feed(line, seconds + 0.04)
     assert tracker.seen == [
-        ("model is a OPTForCausalLM", 0.0),
+        ("architecture OPTForCausalLM", 0.0),
         ("engine starts", 1.0),
         ("loading weights", 2.0),
     ]
 
 
 def test_a_coloured_line_counts() -> None:
-    assert PhaseTracker().feed("\x1b[36mResolved architecture: \x1b[0mOPT", 1) == "model is a OPT"
+    assert PhaseTracker().feed("\x1b[36mResolved architecture: \x1b[0mOPT", 1) == "architecture OPT"
 
 
 def test_the_same_phase_of_several_workers_counts_once() -> None:

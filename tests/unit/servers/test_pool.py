@@ -364,7 +364,18 @@ def test_an_end_that_fails_does_not_save_the_others(
     pool.release(A)
     with pytest.raises(ZeroDivisionError):
         pool.lease(B)
-    pool.lease(ServerSpec("c"))
+    pool.lease(B)
     with pytest.raises(ZeroDivisionError):
         pool.close()
-    assert launcher.events == ["start a", "start c", "stop c"]
+    assert launcher.events == ["start a", "start b", "stop b"]
+
+
+def test_an_end_that_fails_is_not_held_against_the_next_server(
+    pool: ServerPool, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.lease(A)
+    pool.release(A)
+    monkeypatch.setattr(launcher.instances["a"], "stop", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pool.lease(B)
+    assert pool.failures() == {}

@@ -141,9 +141,9 @@ def test_phases_of_the_log_are_told_and_kept_with_their_time(
     starting.before_poll = after(11, second_line)
     assert wait(starting).phases == (
         ("vLLM 0.32.0 starts", 0.0),
-        ("model is a OPTForCausalLM", 0.3),
+        ("architecture OPTForCausalLM", 0.3),
     )
-    assert wait.told == ["vLLM 0.32.0 starts", "model is a OPTForCausalLM"]
+    assert wait.told == ["vLLM 0.32.0 starts", "architecture OPTForCausalLM"]
 
 
 # --- it ends while it starts -------------------------------------------------------------------
