@@ -16,6 +16,15 @@ them survive pickling, since under pytest-xdist they travel from the controller 
 from __future__ import annotations
 
 
+_SHOWN = " (see the first error of this server)"
+
+
+def in_one_line(report: str) -> str:
+    """A report that was shown in full already, for the tests that it ends as well."""
+    headline = report.split("\n", 1)[0].removesuffix(_SHOWN)
+    return (headline if len(headline) <= 120 else f"{headline[:117]}...") + _SHOWN
+
+
 class VLLMTestError(Exception):
     """Base class of all errors of pytest-vllm."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_vllm.errors import SettingsError
+from pytest_vllm.errors import SettingsError, in_one_line
 from pytest_vllm.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class Run:
 
     def give_up(self, spec: ServerSpec, report: str) -> None:
         """Remember that a spec has no server: its next tests end at once, in one line."""
-        self._lost[spec] = f"{report.splitlines()[0]} (see the first error of this server)"
+        self._lost[spec] = in_one_line(report)
 
     def lost(self, spec: ServerSpec) -> str | None:
         """Why a spec has no server any more, in one line; None if it may have one."""

@@ -20,9 +20,9 @@ DEFAULTS = {
     "cpu": "vllm/vllm-openai-cpu:v0.28.0",
 }
 
-_CPU_ADVICE = (
-    "docker build -f docker/Dockerfile.cpu -t vllm-cpu:v0.32.0 . && … --vllm-image vllm-cpu:v0.32.0"
-)
+_BUILT_HERE = """\
+    docker build -f docker/Dockerfile.cpu -t vllm-cpu:v0.32.0 .
+    pytest --vllm-image vllm-cpu:v0.32.0 …"""
 
 
 def with_tag(reference: str) -> str:
@@ -92,7 +92,7 @@ def _pull(client: docker.DockerClient, reference: str, say: Say) -> None:
             f"The image {reference} could not be pulled: {error}\n"
             f"Check the name and the network with `docker pull {reference}`; a private one needs "
             f"`docker login`. An image that is built here is used without a pull, for example:\n"
-            f"    {_CPU_ADVICE}"
+            f"{_BUILT_HERE}"
         )
 
 

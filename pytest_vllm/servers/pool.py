@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_vllm.errors import LaunchError, ServerDied, StartFailed
+from pytest_vllm.errors import LaunchError, ServerDied, StartFailed, in_one_line
 from pytest_vllm.servers.launcher import LaunchPolicy, launcher_for
 from pytest_vllm.servers.liveness import death_of
 from pytest_vllm.servers.obituary import death_report
@@ -118,7 +118,7 @@ class ServerPool:
     def _again(self, spec: ServerSpec) -> LaunchError | ServerDied:
         """The error of an earlier failure in one line: the report was shown when it happened."""
         error = self._failed[spec]
-        return type(error)(f"{str(error).splitlines()[0]} (see the first error of this server)")
+        return type(error)(in_one_line(str(error)))
 
     def _end(self, instance: Instance) -> None:
         instance.stop()

@@ -81,3 +81,19 @@ def test_every_fixture_is_explained(pytester: pytest.Pytester) -> None:
     for name in (*names, "async_openai_client", "vllm_note"):
         assert f"{name}" in text
         assert f"{name}\n    no docstring available" not in text
+
+
+def test_the_async_openai_client_talks_to_the_server(run: Run, server: FakeServer) -> None:
+    pytest.importorskip("openai")
+    source = """
+import asyncio
+
+def test_it(async_openai_client, vllm_server):
+    async def ask():
+        async with async_openai_client as client:
+            return await client.completions.create(
+                model=vllm_server.model, prompt="Hi", max_tokens=4
+            )
+    assert asyncio.run(ask()).choices[0].text
+"""
+    run(source, "--vllm-url", server.url).assert_outcomes(passed=1)

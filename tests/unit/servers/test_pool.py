@@ -113,6 +113,18 @@ def test_another_server_waits_for_the_last_lease_of_the_old_one(
     assert other.result(PATIENCE).model == "b"
 
 
+def test_a_lease_of_another_server_that_is_given_back_changes_nothing(
+    pool: ServerPool, launcher: FakeLauncher, turn: WatchedCondition
+) -> None:
+    pool.lease(A)
+    pool.release(B)
+    waiting = in_thread(pool.lease, B)
+    assert turn.somebody_waits.wait(PATIENCE)
+    pool.close()
+    assert isinstance(waiting.exception(PATIENCE), StartFailed)
+    assert launcher.events == ["start a", "stop a"]
+
+
 def test_every_server_that_was_ready_is_remembered_in_the_order_of_the_starts(
     pool: ServerPool,
 ) -> None:
@@ -231,6 +243,13 @@ def test_a_known_failure_does_not_wait_for_the_start_of_another_server(
     error = in_thread(pool.lease, A).exception(PATIENCE)
     gate.open()
     assert isinstance(error, StartFailed)
+
+
+def test_progress_begins_with_the_place_where_the_server_is_to_run(
+    pool: ServerPool, progress: list[tuple[str, str]]
+) -> None:
+    pool.lease(ServerSpec("a", image="vllm:v1"))
+    assert progress == [("a", "starting on rocm in vllm:v1")]
 
 
 def test_progress_names_the_model_that_did_not_start(

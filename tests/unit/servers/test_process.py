@@ -259,7 +259,7 @@ def test_a_folder_called_vllm_in_the_current_directory_is_not_taken_for_it(
 @pytest.fixture
 def pool(policy: LaunchPolicy, environment: pytest.MonkeyPatch) -> Iterator[ServerPool]:
     """A pool that really starts processes."""
-    pool = ServerPool(policy, lambda model, line: None)
+    pool = ServerPool(replace(policy, log_dir=policy.log_dir / "logs"), lambda model, line: None)
     yield pool
     pool.close()
 
@@ -272,7 +272,7 @@ def test_a_server_is_described_by_what_it_says_of_itself(pool: ServerPool, tmp_p
         "server",
     )
     assert server.phases[0][0] == "vLLM 0.32.0 starts"
-    assert server.log_path == tmp_path / "m.log"
+    assert server.log_path == tmp_path / "logs/m.log"
     assert server.startup_s is not None
     assert 0 < server.startup_s < 30
 
