@@ -15,7 +15,6 @@ them survive pickling, since under pytest-xdist they travel from the controller 
 
 from __future__ import annotations
 
-
 _SHOWN = " (see the first error of this server)"
 
 
