@@ -11,9 +11,19 @@
 set -eu
 
 serve() {
-    # In front, so that a --no-enforce-eager of the user, who comes later, wins.
+    # Before the user's own flags, so that a --no-enforce-eager among them wins; but after the
+    # model, which vLLM wants first.
     if [ "${SERVE_EAGER-}" = 1 ]; then
-        set -- --enforce-eager "$@"
+        case "${1-}" in
+            -* | "")
+                set -- --enforce-eager "$@"
+                ;;
+            *)
+                model=$1
+                shift
+                set -- "$model" --enforce-eager "$@"
+                ;;
+        esac
     fi
     exec vllm serve "$@"
 }

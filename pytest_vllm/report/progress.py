@@ -44,12 +44,16 @@ class Progress:
             del self._began[model]
 
     def _write(self, terminal: pytest.TerminalReporter, text: str, *, last: bool) -> None:
-        if not self._line_is_open and self._config.get_terminal_writer().width_of_current_line:
-            terminal.write_line("")
+        writer = self._config.get_terminal_writer()
+        if not self._line_is_open:
+            terminal.ensure_newline()
+            if writer.width_of_current_line:  # dots of xdist, which belong to no file
+                terminal.line("")
         if not terminal.isatty:
             terminal.write_line(text)
             return
-        terminal.rewrite(text, erase=True)
+        # A line that wraps cannot be rewritten.
+        terminal.rewrite(text[: writer.fullwidth - 1], erase=True)
         self._line_is_open = not last
         if last:
             terminal.line("")

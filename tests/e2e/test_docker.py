@@ -88,7 +88,7 @@ def test_no_container_is_left(opt: Finished, containers: Callable[[], set[str]])
 
 
 def test_a_chat_model_chats(run_pytest: Command, in_docker: list[str], chat_model: Path) -> None:
-    run = run_pytest("--vllm-model", str(chat_model), *in_docker)
+    run = run_pytest(f"--vllm-model={chat_model}", *in_docker)
     assert run.exit_code == 0, run.output
     assert run.verdicts("POST /v1/chat/completions") == {"passed"}
 

@@ -55,6 +55,28 @@ def test_every_option_that_takes_a_value_names_it(option: Option) -> None:
     assert option.metavar
 
 
+@pytest.mark.parametrize(
+    "option", [o for o in ONE_VALUE if "|" in str(o.metavar)], ids=lambda o: o.name
+)
+def test_what_help_names_as_choices_are_the_choices(option: Option) -> None:
+    words = str(option.metavar).split("|")
+    assert [option.parse(word) for word in words] == words
+    assert option.default in words
+
+
+def test_a_models_own_table_may_say_what_depends_on_the_model() -> None:
+    assert {o.name for o in OPTIONS if o.per_model} == {
+        "image",
+        "platform",
+        "gpus",
+        "gpu-util",
+        "max-model-len",
+        "dtype",
+        "trust-remote-code",
+        "kind",
+    }
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda o: o.name)
 @pytest.mark.parametrize("source", ["cli", "env", "ini"])
 def test_every_option_can_be_given_in_three_ways(option: Option, source: str) -> None:

@@ -66,8 +66,13 @@ def test_arguments_arrive_as_they_were_given(stubs: Path, word: str) -> None:
 @pytest.mark.parametrize("form", [[], ["vllm", "serve"], ["python", *OLD]])
 def test_an_image_without_compiler_serves_eagerly(stubs: Path, form: list[str]) -> None:
     done = run(stubs, [*form, "M", "--no-enforce-eager"], SERVE_EAGER="1")
-    # The user's own flag comes later, and the last one wins.
-    assert done.stdout.split() == ["vllm", "serve", "--enforce-eager", "M", "--no-enforce-eager"]
+    # vLLM wants the model first; the user's own flag comes later, and the last one wins.
+    assert done.stdout.split() == ["vllm", "serve", "M", "--enforce-eager", "--no-enforce-eager"]
+
+
+def test_a_model_that_is_an_option_stays_behind_the_flag(stubs: Path) -> None:
+    done = run(stubs, ["--model", "M"], SERVE_EAGER="1")
+    assert done.stdout.split() == ["vllm", "serve", "--enforce-eager", "--model", "M"]
 
 
 def test_other_vllm_commands_get_no_flag_of_serve(stubs: Path) -> None:

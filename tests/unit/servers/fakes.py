@@ -48,6 +48,8 @@ class FakeHttp:
             "/v1/completions": always(200, {"choices": [{"text": " a"}]}),
         }
     )
+    #: Path -> the last JSON body that was sent there.
+    bodies: dict[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -66,7 +68,9 @@ def fake_http() -> Iterator[FakeHttp]:
                 self.wfile.write(json.dumps(answer[1]).encode())
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            fake.bodies[self.path] = json.loads(
+                self.rfile.read(int(self.headers["Content-Length"]))
+            )
             self.do_GET()
 
         def _reset(self) -> None:

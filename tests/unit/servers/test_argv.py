@@ -154,12 +154,19 @@ def test_an_image_with_neither_says_so(image: Path) -> None:
     )
 
 
-def test_hub_settings_and_keys_are_handed_on_by_name() -> None:
-    ours = {"HF_TOKEN": "hf_1", "VLLM_API_KEY": "sk-1", "HF_ENDPOINT": "", "OTHER": "x"}
-    given = environment(ours)
-    assert given["HF_TOKEN"] == "hf_1"
-    assert given["VLLM_API_KEY"] == "sk-1"
-    assert not {"HF_ENDPOINT", "OTHER"} & given.keys()
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "VLLM_API_KEY"])
+def test_hub_settings_and_keys_are_handed_on(name: str) -> None:
+    assert environment({name: "ours"})[name] == "ours"
+
+
+@pytest.mark.parametrize("ours", [{"HF_TOKEN": ""}, {"OTHER": "x"}])
+def test_what_is_empty_or_not_the_servers_business_is_not_handed_on(ours: dict[str, str]) -> None:
+    assert not ours.keys() & environment(ours).keys()
+
+
+@pytest.mark.parametrize("name", ["VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "PYTHONUNBUFFERED"])
+def test_a_server_under_test_reports_to_nobody_but_its_log_at_once(name: str) -> None:
+    assert environment()[name] == "1"
 
 
 def test_the_servers_own_limit_is_longer_than_ours() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,8 @@ class Engine:
             raise docker.errors.ImageNotFound("404")
         return f"image of {reference}"
 
-    def pull(self, repository: str, tag: str, **_: bool) -> Iterable[dict[str, Any]]:
+    def pull(self, repository: str, tag: str, **how: bool) -> Iterable[dict[str, Any]]:
+        assert how == {"stream": True, "decode": True}
         self.pulled.append((repository, tag))
         if isinstance(self._pull, Exception):
             raise self._pull
@@ -67,9 +69,8 @@ def test_a_name_without_a_tag_means_latest(reference: str, with_tag: str) -> Non
 
 
 @pytest.mark.parametrize("platform", ["rocm", "cuda", "cpu"])
-def test_each_platform_has_a_default_at_a_version(platform: str) -> None:
-    tag = images.DEFAULTS[platform].partition(":")[2]
-    assert tag.startswith("v")
+def test_each_platform_has_the_official_image_at_a_version(platform: str) -> None:
+    assert re.fullmatch(r"vllm/vllm-openai(-rocm|-cpu)?:v\d+\.\d+\.\d+", images.DEFAULTS[platform])
 
 
 @pytest.mark.parametrize("pull", ["missing", "never"])
@@ -114,8 +115,8 @@ def test_a_pull_tells_its_share_in_steps_of_ten_percent() -> None:
 
 
 def test_a_pull_adds_up_its_layers_and_never_goes_back() -> None:
-    layers = [downloading("a", 5, 10), downloading("b", 0, 90), downloading("b", 60, 90)]
-    assert [line.split()[3] for line in ensure(Engine(pull=layers))[1:]] == ["50", "60"]
+    layers = [downloading("a", 30, 60), downloading("b", 0, 40), downloading("b", 40, 40)]
+    assert [line.split()[3] for line in ensure(Engine(pull=layers))[1:]] == ["50", "70"]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,13 @@ def test_a_pull_that_fails_is_an_error_with_the_reason_and_the_way_out(
     with pytest.raises(ImageError, match="could not be pulled: manifest unknown") as caught:
         ensure(Engine(pull=failure))
     assert "docker build -f docker/Dockerfile.cpu" in str(caught.value)
+
+
+def test_a_pull_after_which_the_image_is_still_missing_is_an_error() -> None:
+    engine = Engine()
+    engine.get = lambda reference: Engine.get(Engine(), reference)  # type: ignore[method-assign]
+    with pytest.raises(ImageError, match=r"pulled .* and does not list it"):
+        ensure(engine)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_vllm.errors import LaunchError, LauncherUnavailable, ServerDied, StartFailed
+from pytest_vllm.servers.pool import _download_dir
 from pytest_vllm.servers.server import State
 from pytest_vllm.spec import ServerSpec
 
@@ -132,6 +134,22 @@ def test_every_server_that_was_ready_is_remembered_in_the_order_of_the_starts(
         pool.lease(spec)
         pool.release(spec)
     assert list(pool.servers_by_spec()) == [B, A]
+
+
+@pytest.mark.parametrize(
+    ("model", "folder"),
+    [
+        ("facebook/opt-125m", Path("/hub/models--facebook--opt-125m")),
+        ("known-answer/base", None),
+        ("/data/mine", None),
+    ],
+)
+def test_a_download_is_watched_where_the_hub_puts_it(model: str, folder: Path | None) -> None:
+    assert _download_dir(ServerSpec(model), Path("/hub")) == folder
+
+
+def test_a_running_server_downloads_nothing_that_we_could_watch() -> None:
+    assert _download_dir(A, None) is None
 
 
 # --- failed starts -----------------------------------------------------------------------------

@@ -236,6 +236,16 @@ def test_a_download_that_grows_is_no_stall(
     assert wait(starting, download=tmp_path / "models--m").startup_s > 30
 
 
+def test_a_download_is_only_looked_at_every_five_seconds(
+    wait: Wait, starting: FakeInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+    monkeypatch.setattr(readiness, "_size", lambda folder: looks.append(folder) or len(looks))
+    wait.policy = replace(wait.policy, startup_timeout_s=21)
+    wait.fails(starting, download=tmp_path)
+    assert looks == [tmp_path] * 5
+
+
 def test_a_download_that_stopped_is_a_stall(
     wait: Wait, starting: FakeInstance, tmp_path: Path
 ) -> None:
@@ -334,6 +344,13 @@ def test_a_running_server_that_stays_unhealthy_is_given_up_soon(
 # --- the first token ---------------------------------------------------------------------------
 
 
+def test_one_token_of_the_model_is_asked_for(
+    wait: Wait, instance: FakeInstance, http: FakeHttp
+) -> None:
+    wait(instance)
+    assert http.bodies["/v1/completions"] == {"model": "m", "prompt": "Hi", "max_tokens": 1}
+
+
 def test_a_refused_first_token_is_for_the_tests_to_judge(
     wait: Wait, instance: FakeInstance, http: FakeHttp
 ) -> None:
@@ -385,11 +402,15 @@ def test_a_server_that_dies_of_its_first_request_is_reported_with_its_end(
     wait: Wait, instance: FakeInstance, http: FakeHttp
 ) -> None:
     def die() -> Answer:
+        instance.write("Starting vLLM server on http://127.0.0.1:8000")
         instance.end = State(False, -11)
         return None
 
     http.replies["/v1/completions"] = die
-    assert "ended during its first generation: killed by signal 11" in wait.fails(instance)
+    assert wait.fails(instance).splitlines()[0] == (
+        "m did not start: it ended during its first generation: killed by signal 11 "
+        "(after 0 s in phase “HTTP server starts”)"
+    )
 
 
 def test_a_first_token_that_never_comes_is_given_up_after_the_stall_limit(
