@@ -135,6 +135,13 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["vllm_broker"] = _run(node.config).broker.link
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Let nobody wait for the leases of an xdist worker that crashed."""
+    if (run := _existing(node.config)) is not None:
+        run.forget_worker(node.gateway.id)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
     """Write the reports' data before pytest writes JUnit; stop the servers at the very end."""
@@ -180,7 +187,7 @@ def vllm_server(request: pytest.FixtureRequest, vllm_spec: ServerSpec) -> Iterat
     """A vLLM server that is ready: base_url, model, version, capabilities, log_path, spec."""
     run = _run(request.config)
     yield run.lease(vllm_spec)
-    run.leases.release(vllm_spec)
+    run.release(vllm_spec)
 
 
 @pytest.fixture(scope="session")

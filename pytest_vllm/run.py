@@ -81,6 +81,20 @@ class Run:
             raise pytest.UsageError(text)
         _ = self.specs
 
+    @property
+    def holder(self) -> str:
+        """Who leases: the id of an xdist worker, or "" for pytest itself."""
+        return str(self.config.workerinput["workerid"]) if self.is_worker else ""  # type: ignore[attr-defined]
+
+    def release(self, spec: ServerSpec) -> None:
+        """Give a lease back."""
+        self.leases.release(spec, self.holder)
+
+    def forget_worker(self, worker: str) -> None:
+        """Take the leases of an xdist worker that ended, cleanly or not."""
+        if self._pool is not None:
+            self._pool.forget(worker)
+
     @cached_property
     def settings(self) -> Settings:
         """The options, parsed.
@@ -177,7 +191,7 @@ class Run:
 
         began = time.monotonic()
         try:
-            server = self._servers[spec] = self.leases.lease(spec)
+            server = self._servers[spec] = self.leases.lease(spec, self.holder)
         except (LaunchError, ServerDied) as error:
             report = str(error)
         else:

@@ -26,10 +26,10 @@ _EXPOSED = ["lease", "release", "check"]
 class Leases(Protocol):
     """What a test process needs of a pool: the pool itself, or a worker's link to it."""
 
-    def lease(self, spec: ServerSpec) -> Server:
+    def lease(self, spec: ServerSpec, holder: str = "") -> Server:
         """See ServerPool.lease."""
 
-    def release(self, spec: ServerSpec) -> None:
+    def release(self, spec: ServerSpec, holder: str = "") -> None:
         """See ServerPool.release."""
 
     def check(self, spec: ServerSpec, test: str) -> str | None:

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from pytest_vllm.servers.server import Instance
 
-#: Seconds to wait for the end of a server that is no longer healthy.
-_SETTLE_S = 5.0
+#: Seconds to wait for the end of a server that is no longer healthy: vLLM looks every 5 s
+#: whether its engine lives (VLLM_WATCHDOG_TIME_S).
+_SETTLE_S = 8.0
 
 
 def accepts(url: str) -> bool:

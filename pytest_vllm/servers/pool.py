@@ -39,7 +39,7 @@ class _Live:
     spec: ServerSpec
     instance: Instance
     server: Server
-    leases: int = 0
+    holders: set[str]
 
 
 class ServerPool:
@@ -52,12 +52,15 @@ class ServerPool:
         self._live: _Live | None = None
         self._busy = False
         self._closed = False
+        self._gone: set[str] = set()
         self._instances: list[Instance] = []
         self._servers: dict[ServerSpec, Server] = {}
         self._failed: dict[ServerSpec, LaunchError | ServerDied] = {}
 
-    def lease(self, spec: ServerSpec) -> Server:
+    def lease(self, spec: ServerSpec, holder: str = "") -> Server:
         """The server of a spec, started if need be; waits while another one is in use.
+
+        `holder` names the process that leases: an xdist worker, or "" for pytest itself.
 
         Raises:
             LaunchError: It did not start, now or earlier.
@@ -70,16 +73,24 @@ class ServerPool:
             if spec in self._failed:
                 raise self._again(spec)
             if self._live and self._live.spec == spec:
-                self._live.leases += 1
+                self._live.holders |= {holder} - self._gone
                 return self._live.server
             self._busy = True
-        return self._change_to(spec)
+        return self._change_to(spec, holder)
 
-    def release(self, spec: ServerSpec) -> None:
+    def release(self, spec: ServerSpec, holder: str = "") -> None:
         """Give a lease back. The server stays up until another one is wanted, or the end."""
         with self._turn:
             if self._live and self._live.spec == spec:
-                self._live.leases -= 1
+                self._live.holders.discard(holder)
+            self._turn.notify_all()
+
+    def forget(self, holder: str) -> None:
+        """Take the leases of a worker that ended: one that crashed cannot give them back."""
+        with self._turn:
+            self._gone.add(holder)
+            if self._live:
+                self._live.holders.discard(holder)
             self._turn.notify_all()
 
     def check(self, spec: ServerSpec, test: str) -> str | None:
@@ -130,13 +141,13 @@ class ServerPool:
             return True
         if self._busy:
             return False
-        return self._live is None or self._live.spec == spec or self._live.leases == 0
+        return self._live is None or self._live.spec == spec or not self._live.holders
 
-    def _change_to(self, spec: ServerSpec) -> Server:
+    def _change_to(self, spec: ServerSpec, holder: str) -> Server:
         try:
             self._retire()
             with self._remember_failure(spec):
-                live = self._start(spec)
+                live = self._start(spec, holder)
                 self._live, self._servers[spec] = live, live.server
                 return live.server
         finally:
@@ -161,7 +172,7 @@ class ServerPool:
             old, self._live = self._live, None
             self._end(old.instance)
 
-    def _start(self, spec: ServerSpec) -> _Live:
+    def _start(self, spec: ServerSpec, holder: str) -> _Live:
         def say(line: str) -> None:
             self._progress(spec.model or spec.url or "", line)
 
@@ -175,7 +186,7 @@ class ServerPool:
         except BaseException:
             self._end(instance)
             raise
-        return _Live(spec, instance, server, leases=1)
+        return _Live(spec, instance, server, {holder} - self._gone)
 
     def _register(self, instance: Instance) -> None:
         self._instances.append(instance)

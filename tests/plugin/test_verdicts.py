@@ -176,3 +176,17 @@ def test_a_death_is_a_failure_at_every_level_and_blamed_on_its_test(
     died = "The server of acme/m died during test_inner.py::test_killer*"
     result.stdout.fnmatch_lines([f"{died}: killed by signal 9"])
     result.stdout.fnmatch_lines([f"{died}(see the first error of this server)"])
+
+
+def test_a_worker_that_crashes_holds_up_nobody(run: Run, stand_in: list[str]) -> None:
+    source = """
+import os, pytest
+
+@pytest.mark.parametrize("n", range(4))
+def test_it(vllm_server, n):
+    if vllm_server.model == "acme/a" and n == 0:
+        os._exit(1)
+"""
+    models = ("--vllm-model=acme/a", "--vllm-model=acme/b")
+    result = run(source, *models, *stand_in, "-p", "no:timeout", workers=True)
+    result.assert_outcomes(passed=7, failed=1)

@@ -25,14 +25,6 @@ POLICY = LaunchPolicy("run", Path("/nowhere"))
 AUTO = ServerSpec("m", launcher="auto")
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("docker", DockerLauncher), ("process", ProcessLauncher), ("external", ExternalLauncher)],
-)
-def test_a_launcher_is_chosen_by_its_name(name: str, kind: type) -> None:
-    assert type(launcher_for(replace(AUTO, launcher=name), POLICY)) is kind
-
-
 def answers(spec: ServerSpec) -> ServerSpec:
     return spec
 
@@ -54,6 +46,17 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             monkeypatch.setattr(kind, "resolve", lambda self, spec, found=found: found(spec))
 
     return has
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("docker", DockerLauncher), ("process", ProcessLauncher), ("external", ExternalLauncher)],
+)
+def test_a_launcher_is_chosen_by_its_name_whatever_the_machine_has(
+    machine: Callable[..., None], name: str, kind: type
+) -> None:
+    machine(docker=False, process=False)
+    assert type(launcher_for(replace(AUTO, launcher=name), POLICY)) is kind
 
 
 @pytest.mark.parametrize(

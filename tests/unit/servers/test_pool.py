@@ -103,15 +103,15 @@ def test_another_server_is_started_after_the_old_one_was_stopped(
 def test_another_server_waits_for_the_last_lease_of_the_old_one(
     pool: ServerPool, launcher: FakeLauncher, turn: WatchedCondition
 ) -> None:
-    pool.lease(A)
-    pool.lease(A)
+    pool.lease(A, "gw0")
+    pool.lease(A, "gw1")
     other = in_thread(pool.lease, B)
     assert turn.somebody_waits.wait(PATIENCE)
     turn.somebody_waits.clear()
-    pool.release(A)
+    pool.release(A, "gw0")
     assert turn.somebody_waits.wait(PATIENCE)
     assert launcher.events == ["start a"]
-    pool.release(A)
+    pool.release(A, "gw1")
     assert other.result(PATIENCE).model == "b"
 
 
@@ -416,3 +416,9 @@ def test_an_end_that_fails_is_not_held_against_the_next_server(
     with pytest.raises(ZeroDivisionError):
         pool.lease(B)
     assert pool.failures() == {}
+
+
+def test_a_holder_that_is_gone_does_not_keep_a_server(pool: ServerPool) -> None:
+    pool.lease(A, "gw0")
+    pool.forget("gw0")
+    assert pool.lease(B, "gw1").spec.model == B.model

@@ -240,7 +240,12 @@ def test_a_download_is_only_looked_at_every_five_seconds(
     wait: Wait, starting: FakeInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[Path] = []
-    monkeypatch.setattr(readiness, "_size", lambda folder: looks.append(folder) or len(looks))
+
+    def size(folder: Path) -> int:
+        looks.append(folder)
+        return len(looks)
+
+    monkeypatch.setattr(readiness, "_size", size)
     wait.policy = replace(wait.policy, startup_timeout_s=21)
     wait.fails(starting, download=tmp_path)
     assert looks == [tmp_path] * 5
