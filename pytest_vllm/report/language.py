@@ -32,7 +32,7 @@ CHINESE = {
     "Core does not work: {names}.": "核心功能不可用：{names}。",
     "Core works.": "核心功能正常。",
     "Optional checks that failed: {n}.": "未通过的可选检查：{n} 项。",
-    "Chat needs a chat model, for example {m}.": "聊天需要聊天模型，例如 {m}。",
+    "Chat needs a chat model, for example {a} or {b}.": "聊天需要聊天模型，例如 {a} 或 {b}。",
 }
 
 #: Where English itself says it shorter than the key.

@@ -146,8 +146,9 @@ class ModelSummary:
         failed = sum(record.verdict == "optional_failed" for record in self.records)
         if failed:
             text += " " + self.say("Optional checks that failed: {n}.", n=failed)
+        a, b = CHAT_EXAMPLES
         if any(r.verdict == "expected_failure" for r in self.records) and self._is_base():
-            text += " " + self.say("Chat needs a chat model, for example {m}.", m=CHAT_EXAMPLES)
+            text += " " + self.say("Chat needs a chat model, for example {a} or {b}.", a=a, b=b)
         return text
 
 
