@@ -100,6 +100,11 @@ def prepare_project(venv: Path) -> Path:
 
 def make_venv(venv: Path) -> None:
     """Create an environment; Debian and Ubuntu ship the module for that separately."""
+    if venv.exists() and (not venv.is_dir() or any(venv.iterdir())):
+        raise BootstrapError(
+            f"{venv} is there already and is no virtual environment; it was left as it is. "
+            "Move it away, or remove it yourself."
+        )
     say(f"Making the environment {venv.name}")
     made = subprocess.run(
         [sys.executable, "-m", "venv", str(venv)], capture_output=True, text=True, check=False

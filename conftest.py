@@ -5,6 +5,7 @@ A model, a URL or a `-m` expression that names our levels, and no path given, me
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -13,6 +14,13 @@ import pytest
 pytest_plugins = ["pytester"]
 
 _LEVELS = re.compile(r"\b(core|optional|chat_model)\b")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know the ini keys of pytest-asyncio also where it is not installed, as for users."""
+    if importlib.util.find_spec("pytest_asyncio") is None:
+        for name in ("asyncio_mode", "asyncio_default_fixture_loop_scope"):
+            parser.addini(name, "Of pytest-asyncio, which is not installed", default=None)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,3 +37,5 @@ def pytest_configure(config: pytest.Config) -> None:
     wanted = _LEVELS.search(config.option.markexpr) or Run.of(config).settings.chosen
     if no_path and wanted:
         config.args[:] = [str(Path(__file__).parent / "pytest_vllm" / "suite")]
+        # Warnings are errors for the project's own tests, not for the verdict on a server.
+        config.addinivalue_line("filterwarnings", "default")

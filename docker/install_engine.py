@@ -191,6 +191,11 @@ def python_of(venv: Path | None) -> Path:
 def make_venv(venv: Path) -> None:
     """Create it with this very interpreter, after asking whether that can work at all."""
     refuse_python(sys.version_info[:2])
+    if venv.exists() and (not venv.is_dir() or any(venv.iterdir())):
+        raise EngineError(
+            f"{venv} is there already and is no virtual environment; it was left as it is. "
+            "Name another folder with --target-venv, or remove it yourself."
+        )
     say(f"Making the virtual environment {venv}")
     made = subprocess.run(
         [sys.executable, "-m", "venv", str(venv)], capture_output=True, text=True, check=False

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments else 2
     import pytest
 
-    model = [] if arguments[0].startswith("-") else ["--vllm-model", arguments.pop(0)]
+    model = [] if arguments[0].startswith("-") else [f"--vllm-model={arguments.pop(0)}"]
     return int(pytest.main(["--pyargs", "pytest_vllm.suite", *model, *arguments]))
 
 

@@ -157,13 +157,13 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
             run.close()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
     """Sum up per model."""
     run = _existing(terminalreporter.config)
     if run is not None and not run.is_worker:
         from pytest_vllm.report import summary
 
-        summary.show(run, terminalreporter)
+        summary.show(run, terminalreporter, int(exitstatus))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

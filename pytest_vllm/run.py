@@ -47,6 +47,7 @@ class Run:
         self._pool: ServerPool | None = None
         self._servers: dict[ServerSpec, Server] = {}
         self._lost: dict[ServerSpec, str] = {}
+        self.complaints: list[str] = []
         self._waited_s = 0.0
 
     @classmethod
@@ -120,9 +121,9 @@ class Run:
 
         try:
             tables = read_model_tables(self.config.rootpath / "pyproject.toml")
+            return specs_from(self.settings, tables)
         except SettingsError as error:
             raise pytest.UsageError(str(error)) from None
-        return specs_from(self.settings, tables)
 
     @cached_property
     def policy(self) -> LaunchPolicy:
@@ -202,6 +203,10 @@ class Run:
         self.give_up(spec, report)
         pytest.fail(report, pytrace=False)
 
+    def complain(self, sentence: str) -> None:
+        """Have the summary say that something of ours went wrong at the end."""
+        self.complaints.append(sentence)
+
     def model_of(self, spec: ServerSpec) -> str:
         """The model's name in every report: as the user wrote it, else as the server says."""
         server = self._servers.get(spec) or self.servers_by_spec().get(spec)
@@ -239,15 +244,18 @@ class Run:
 
 
 def _end_cleanly_on_sigterm() -> None:
-    """CI systems cancel with SIGTERM, which would skip all clean-up: make it a Ctrl-C.
+    """CI systems cancel with SIGTERM, a closed ssh session with SIGHUP: make it a Ctrl-C.
+
+    Either would skip all clean-up.
 
     Only from the main thread, and only if nobody else handles it.
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _interrupt)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt("terminated (SIGTERM)")
+    raise KeyboardInterrupt(f"terminated ({signal.Signals(signum).name})")

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_vllm.errors import SettingsError
+from pytest_vllm.models import known_answer
 from pytest_vllm.settings import DEFAULT_MODEL, Settings
-from pytest_vllm.spec import ServerSpec
+from pytest_vllm.spec import KNOWN_ANSWER_PREFIX, ServerSpec
 
 _Tables = Mapping[str, Mapping[str, Any]]
 
@@ -37,7 +39,14 @@ def specs_from(settings: Settings, tables: _Tables) -> tuple[ServerSpec, ...]:
 
 
 def spec_for(model: str, settings: Settings, table: Mapping[str, Any]) -> ServerSpec:
-    """Make the spec of one model."""
+    """Make the spec of one model.
+
+    Raises:
+        SettingsError: There is no known-answer model of that name.
+    """
+    ours = model.startswith(KNOWN_ANSWER_PREFIX) and not settings["url"]
+    if ours and model not in known_answer.NAMES:
+        raise SettingsError(f"{model}: there are {', '.join(known_answer.NAMES)}")
     values = {field: _value(settings, table, field.replace("_", "-")) for field in _FIELDS}
     if settings["url"]:
         values["launcher"] = "external"

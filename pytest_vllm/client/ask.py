@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pytest_vllm.client.curl import curl_line
 from pytest_vllm.client.exchange import Answer, Request, Stream
-from pytest_vllm.client.failure import CheckFailed, NoAnswer, Text, redact
+from pytest_vllm.client.failure import CheckFailed, NoAnswer, Text
 from pytest_vllm.client.refusals import is_chat_refusal, server_message
 from pytest_vllm.client.sse import events
 from pytest_vllm.client.stream import chunks
 from pytest_vllm.errors import ChatNotSupported
+from pytest_vllm.redaction import redact
 
 if TYPE_CHECKING:
     import httpx

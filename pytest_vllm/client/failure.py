@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pytest_vllm.client.http import api_key
+from pytest_vllm.redaction import redact
 
 #: Longer values are cut: the curl line gets the whole answer.
 SHOWN = 200
@@ -55,9 +55,3 @@ def show(value: Any) -> str:
         value if isinstance(value, Text) else json.dumps(value, ensure_ascii=False, default=repr)
     )
     return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}… ({len(shown)} characters)"
-
-
-def redact(text: str) -> str:
-    """Remove the server's key, which a server may quote when it refuses it."""
-    key = api_key()
-    return text.replace(key, "$VLLM_API_KEY") if key else text

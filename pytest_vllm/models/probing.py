@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.client.refusals import is_chat_refusal, server_message
+from pytest_vllm.redaction import redact
 from pytest_vllm.spec import KNOWN_ANSWER_PREFIX
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Answer:
     def evidence(self) -> str:
         """Question and answer in one line."""
         said = "" if self.status == 200 else server_message(self.body)[:200]
-        return f"{self.question}: {self.status or 'no answer'} {said}".rstrip()
+        return redact(f"{self.question}: {self.status or 'no answer'} {said}".rstrip())
 
     def json(self) -> dict[str, Any]:
         """The JSON object that was answered with 200; empty for anything else."""

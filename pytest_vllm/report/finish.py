@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from pytest_vllm.redaction import redact
 from pytest_vllm.report.facts import failed_facts, server_facts
 
 if TYPE_CHECKING:
-    import pytest
-
     from pytest_vllm.run import Run
 
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
@@ -34,6 +35,8 @@ _PROPERTIES = (
 def write(run: Run, session: pytest.Session) -> None:
     """Hand the facts to pytest's JUnit writer, and write `--vllm-results`."""
     ready, failed = run.servers_by_spec(), run.failures()
+    if not (run.records.all() or ready or failed):
+        return  # no test wanted a server: nothing of an earlier run is overwritten
     servers = [server_facts(server, failed.get(spec)) for spec, server in ready.items()]
     servers += [
         failed_facts(run.model_of(spec), report)
@@ -79,5 +82,11 @@ def _write_json(run: Run, session: pytest.Session, servers: list[dict[str, Any]]
         "tests": [record.as_dict() for record in run.records.all()],
     }
     path = Path(run.settings["results"]).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = redact(json.dumps(results, indent=2, ensure_ascii=False))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        # The run's own verdict and other reports must not be lost for it.
+        run.complain(f"--vllm-results: {path} could not be written: {error}")
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED

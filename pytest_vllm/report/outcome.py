@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vllm.redaction import redact
 from pytest_vllm.report.records import ATTRIBUTE, Record
 from pytest_vllm.run import Run
 from pytest_vllm.servers.logs import end_of, settle, slice_from
@@ -114,7 +115,7 @@ def look_at_failure(item: pytest.Item, call: pytest.CallInfo[None]) -> Failure |
         return None
     settle(server.log_path)
     log = slice_from(server.log_path, item.stash.get(_LOG_START, 0))[-_LOG_LIMIT:]
-    return Failure(death, log)
+    return Failure(death, redact(log))
 
 
 def add_properties(item: pytest.Item, failure: Failure | None, error: str) -> None:
@@ -146,7 +147,7 @@ def error_line(call: pytest.CallInfo[None]) -> str:
     if call.excinfo is None:
         return ""
     text = str(call.excinfo.value).strip() or call.excinfo.typename
-    first = text.splitlines()[0]
+    first = redact(text.splitlines()[0])
     plain = (AssertionError, pytest.fail.Exception, pytest.skip.Exception)
     return first if isinstance(call.excinfo.value, plain) else f"{call.excinfo.typename}: {first}"
 
@@ -187,7 +188,7 @@ def _is_forgiven(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.
         and report.failed
         and call.excinfo is not None  # None for XPASS(strict), which stays a failure
         and level_of(item) == "optional"
-        and not item.config.option.runxfail
+        and not item.config.getoption("runxfail", False)
         and not Run.of(item.config).settings["strict"]
     )
 
@@ -213,7 +214,7 @@ def _message(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
     reason = getattr(report, "wasxfail", "")
     if reason and not reason.startswith("optional: "):
         return str(reason)
-    return str(call.excinfo.value).strip() if call.excinfo else ""
+    return redact(str(call.excinfo.value).strip()) if call.excinfo else ""
 
 
 def _record(
@@ -232,6 +233,6 @@ def _record(
         verdict=verdict,
         message=message,
         duration_s=round(report.duration if report.when == "call" else 0.0, 4),
-        note=item.stash.get(NOTE, ""),
+        note=redact(item.stash.get(NOTE, "")),
         log=failure.log if failure else "",
     ).as_dict()

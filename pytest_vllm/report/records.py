@@ -64,11 +64,15 @@ class Records:
 
     def __init__(self) -> None:
         self._by_id: dict[str, Record] = {}
+        self.lost_tests = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the record off a report, if it has one; the last phase that matters decides."""
         raw = getattr(report, ATTRIBUTE, None)
         if raw is None:
+            # A worker that crashed takes its test's record with it.
+            ended = report.when in ("setup", "call", "teardown")
+            self.lost_tests |= not ended and report.failed
             return
         record = Record(**raw)
         before = self._by_id.get(record.id)

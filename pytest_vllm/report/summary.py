@@ -30,18 +30,22 @@ _COLOURS = {"error": "red", "failed": "red", "optional_failed": "yellow", "passe
 _NOT_RUN = ("unsupported", "skipped")
 
 
-def show(run: Run, terminal: pytest.TerminalReporter) -> None:
+def show(run: Run, terminal: pytest.TerminalReporter, exit_status: int) -> None:
     """Write the summary of every model of the run."""
+    for complaint in run.complaints:
+        terminal.ensure_newline()
+        terminal.write_line(complaint, red=True)
     config = terminal.config
     if config.option.no_summary or config.get_verbosity() < -1 or not run.records.all():
         return
     say = language.for_setting(run.settings["lang"])
     servers = run.servers_by_spec()
+    whole = exit_status in (0, 1) and not run.records.lost_tests
     for spec in dict.fromkeys((*run.specs, *servers, *run.failures())):
         model = run.model_of(spec)
         records = run.records.of(model)
         if records or spec in run.failures():
-            summary = ModelSummary(servers.get(spec), run.failures().get(spec), records, say)
+            summary = ModelSummary(servers.get(spec), run.failures().get(spec), records, say, whole)
             terminal.ensure_newline()
             terminal.section(f"vLLM: {model}")
             for line in summary.lines():
@@ -58,12 +62,13 @@ class Line:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What is said of one model."""
+    """What is said of one model; `whole` is false where tests were cut off or lost."""
 
     server: Server | None
     error: str | None
     records: list[Record]
     say: language.Say
+    whole: bool = True
 
     def lines(self) -> list[Line]:
         """Every line after the title."""
@@ -74,7 +79,17 @@ class ModelSummary:
         if own:
             rows.append(Line(f"{pad(self.say('own tests'), 10)}{self._passed(own)}"))
         rows += [self._row(group) for group in self._groups()]
-        return [*rows, *self._verdict()]
+        return [*rows, *self._optional_failures(), *self._verdict()]
+
+    def _optional_failures(self) -> list[Line]:
+        """In full: pytest shows core failures itself, and these nowhere."""
+        lines = []
+        for record in self.records:
+            if record.verdict == "optional_failed":
+                first, *rest = record.message.splitlines() or [""]
+                lines.append(Line(f"  {record.id}", "yellow"))
+                lines += [Line(f"      {text}") for text in (first, *rest)]
+        return lines
 
     def _level(self, level: str) -> list[Record]:
         return [record for record in self.records if record.level == level]
@@ -135,6 +150,10 @@ class ModelSummary:
         if bad:
             names = ", ".join(sorted({r.endpoint or r.id for r in bad}))
             lines.append(Line(self.say("Core does not work: {names}.", names=names), "red"))
+        elif core and not self.whole:
+            lines.append(
+                Line(self.say("Not every check ran: no verdict.") + self._hints(), "yellow")
+            )
         elif core:
             lines.append(Line(self.say("Core works.") + self._hints(), "green"))
         elif hints := self._hints().strip():

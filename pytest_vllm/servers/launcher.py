@@ -81,8 +81,10 @@ def launcher_for(spec: ServerSpec, policy: LaunchPolicy) -> Launcher:
 
 
 def _automatic(spec: ServerSpec, docker: Launcher, process: Launcher) -> Launcher:
+    # What the user named decides: never serve in anything else than the image asked for.
+    candidates = (docker,) if spec.image else (process,) if spec.python else (docker, process)
     tried = []
-    for launcher in (docker, process):
+    for launcher in candidates:
         try:
             launcher.resolve(spec)
         except LauncherUnavailable as error:

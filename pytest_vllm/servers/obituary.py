@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_vllm.diagnosis import Diagnosis, diagnose
+from pytest_vllm.redaction import redact
 from pytest_vllm.servers.logs import tail
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _report(head: str, instance: Instance, spec: ServerSpec, advice: str) -> str
     lines = [head, *(f"  {name:<9} {value}" for name, value in rows)]
     if last := [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]:
         lines += ["", "The log ends with:", *(f"  | {line}" for line in last)]
-    return "\n".join(lines)
+    return redact("\n".join(lines))
 
 
 def _diagnosis_rows(found: Diagnosis) -> list[tuple[str, str]]:

@@ -68,7 +68,7 @@ class ServerPool:
         """
         with self._turn:
             self._turn.wait_for(lambda: self._closed or self._available(spec))
-            if self._closed:
+            if self._closed or holder in self._gone:
                 raise StartFailed("The run is ending: no server is started any more.")
             if spec in self._failed:
                 raise self._again(spec)

@@ -140,6 +140,11 @@ class Startup:
     def _identify(self, client: httpx.Client) -> tuple[str, tuple[str, ...]]:
         """The name for requests; for a server of ours it must be the one that we asked for."""
         names = _model_names(client)
+        if not names and _wants_key(client):
+            raise self._failure(
+                "it wants a key, and refuses the one that it was given or that is missing",
+                "Set VLLM_API_KEY in the environment.",
+            )
         wanted = served_name(self._spec)
         if wanted in names:
             return wanted, ()
@@ -208,6 +213,15 @@ def _model_names(client: httpx.Client) -> list[str]:
         return [str(entry["id"]) for entry in data.get("data", [])]
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
         return []
+
+
+def _wants_key(client: httpx.Client) -> bool:
+    import httpx
+
+    try:
+        return client.get("/v1/models").status_code in (401, 403)
+    except httpx.HTTPError:
+        return False
 
 
 def _size(folder: Path) -> int:

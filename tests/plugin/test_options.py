@@ -126,3 +126,9 @@ def test_a_path_after_an_equals_sign_is_taken(
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("models")
     run(SHOW, f"--vllm-model={elsewhere}").assert_outcomes(passed=1)
+
+
+def test_a_known_answer_model_that_does_not_exist_is_refused_with_those_that_do(run: Run) -> None:
+    result = run(SHOW, "--vllm-model=known-answer/bse")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: known-answer/bse: there are known-answer/base, *"])

@@ -190,3 +190,64 @@ def test_progress_is_one_line_per_phase_where_there_is_no_terminal(
 def test_quiet_shows_no_progress(run: Run, stand_in: list[str]) -> None:
     result = run("def test_it(vllm_server): ...", "--vllm-model=acme/m", "-q", *stand_in)
     assert "loading weights" not in result.stdout.str()
+
+
+def test_every_optional_failure_is_shown_in_full(anyhow: Run, server: FakeServer) -> None:
+    source = """
+import pytest
+
+@pytest.mark.optional
+@pytest.mark.endpoint("GET /v1/models")
+@pytest.mark.parametrize("n", [1, 2])
+def test_it(vllm_client, n):
+    assert 0, f"reason {n}\\n  curl line {n}"
+"""
+    result = anyhow(source, "--vllm-url", server.url)
+    for n in (1, 2):
+        result.stdout.fnmatch_lines([f"      reason {n}", f"        curl line {n}"])
+
+
+def test_a_run_that_was_cut_off_has_no_verdict(run: Run, server: FakeServer) -> None:
+    source = SOURCE + "\ndef test_stop(vllm_client):\n    pytest.exit('enough')\n"
+    text = run(source, "--vllm-url", server.url).stdout.str()
+    assert "Not every check ran: no verdict." in text
+    assert "Core works" not in text
+
+
+def test_a_results_file_that_cannot_be_written_costs_no_other_report(
+    run: Run, server: FakeServer, pytester: pytest.Pytester
+) -> None:
+    (pytester.path / "folder").mkdir()
+    options = ("--vllm-results=folder", "--junitxml=j.xml")
+    result = run(SOURCE, "--vllm-url", server.url, *options)
+    result.stdout.fnmatch_lines(["--vllm-results: folder could not be written: *", "core *"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert (pytester.path / "j.xml").exists()
+
+
+def test_an_earlier_results_file_survives_a_run_without_server_tests(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    earlier = pytester.path / "r.json"
+    earlier.write_text("earlier")
+    run("def test_it(): ...", "--vllm-results=r.json")
+    assert earlier.read_text() == "earlier"
+
+
+def test_a_key_that_the_server_quotes_is_shown_nowhere(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, server: FakeServer
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "sk-s3cret")
+    source = """
+import pytest
+
+@pytest.mark.optional
+def test_it(vllm_client, vllm_note):
+    vllm_note("sk-s3" + "cret")
+    pytest.fail("Invalid key: " + "sk-s3" + "cret", pytrace=False)
+"""
+    options = ("--vllm-results=r.json", "--junitxml=j.xml", "-rx")
+    result = run(source, "--vllm-url", server.url, *options)
+    written = result.stdout.str() + (pytester.path / "r.json").read_text()
+    assert "sk-s3cret" not in written + (pytester.path / "j.xml").read_text()
+    assert "$VLLM_API_KEY" in written

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_vllm.client.failure import CheckFailed, NoAnswer, Text, redact, show
+from pytest_vllm.client.failure import CheckFailed, NoAnswer, Text, show
+from pytest_vllm.redaction import redact
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ VLLM = json.dumps({"error": {"message": NO_TEMPLATE, "type": "BadRequestError", 
     [
         (400, VLLM, True),
         (400, VLLM.replace("define one.", "define one. None"), True),
-        (400, '{"message": "Cannot use Chat Template functions"}', True),
+        (400, '{"message": "Cannot use Chat Template functions"}', False),
         (500, VLLM, False),
         (404, VLLM, False),
         (200, VLLM, False),
