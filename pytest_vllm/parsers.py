@@ -93,6 +93,8 @@ def argument(text: str) -> str:
     name = re.split(r"[=\s]", text, maxsplit=1)[0].replace("_", "-")
     if name == "--api-key":
         raise ValueError("would show the key to everybody: set VLLM_API_KEY in the environment")
+    if name == "--hf-token":
+        raise ValueError("would show the token to everybody: set HF_TOKEN in the environment")
     if name in _OURS:
         raise ValueError(f"is not yours to set: {name} is chosen by the launcher")
     if re.match(r"--[\w.-]+\s", text):

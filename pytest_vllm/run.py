@@ -142,7 +142,12 @@ class Run:
         if self.settings["log-dir"]:
             return Path(self.settings["log-dir"]).expanduser().resolve()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.started_at))
-        return Path(tempfile.gettempdir()) / f"pytest-vllm-{os.getuid()}" / f"{stamp}-{self.id[:4]}"
+        root = Path(tempfile.gettempdir()) / f"pytest-vllm-{os.getuid()}"
+        root.mkdir(mode=0o700, exist_ok=True)
+        if root.is_symlink() or root.stat().st_uid != os.getuid():
+            # Somebody else made it: nobody may choose where our logs go, nor read them.
+            root = Path(tempfile.mkdtemp(prefix="pytest-vllm-"))
+        return root / f"{stamp}-{self.id[:4]}"
 
     @cached_property
     def records(self) -> Records:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 #: The names of the built-in checkpoints start with this (DESIGN section 5).
@@ -50,7 +50,7 @@ class ServerSpec:
     dtype: str | None = None
     trust_remote_code: bool = False
     args: tuple[str, ...] = ()
-    env: tuple[tuple[str, str | None], ...] = ()
+    env: tuple[tuple[str, str | None], ...] = field(default=(), repr=False)  # may hold secrets
     hf_cache: str | None = None
     kind: str | None = None
 

@@ -65,6 +65,8 @@ def test_without_a_choice_the_model_is_opt_125m(run: Run) -> None:
         ("--vllm-url=localhost:8000", "is not an address such as http://127.0.0.1:8000"),
         ("--vllm-env=1X=2", "is not NAME or NAME=VALUE"),
         ("--vllm-arg=--api-key=s3cret", "set VLLM_API_KEY in the environment"),
+        ("--vllm-arg=--hf-token=s3cret", "set HF_TOKEN in the environment"),
+        ("--vllm-model=./no/such/model", "there is nothing at this path"),
         ("--vllm-arg=--port=9", "--port is chosen by the launcher"),
         ("--vllm-startup-timeout=soon", "is not a time such as 90, 90s, 10m or 1.5h"),
     ],
@@ -132,3 +134,9 @@ def test_a_known_answer_model_that_does_not_exist_is_refused_with_those_that_do(
     result = run(SHOW, "--vllm-model=known-answer/bse")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: known-answer/bse: there are known-answer/base, *"])
+
+
+def test_what_a_running_server_would_ignore_is_refused(run: Run) -> None:
+    result = run(SHOW, "--vllm-url=http://127.0.0.1:9", "--vllm-gpus=4")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --vllm-gpus has no effect with --vllm-url*"])
