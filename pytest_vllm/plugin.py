@@ -112,7 +112,7 @@ def pytest_runtest_makereport(
     from pytest_vllm.report import outcome
 
     failure = outcome.look_at_failure(item, call)
-    outcome.add_properties(item, failure, outcome.error_line(call))
+    outcome.add_properties(item, failure, outcome.message_of(call))
     report = yield
     outcome.judge(item, call, report, failure)
     return report

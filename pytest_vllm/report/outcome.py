@@ -142,6 +142,11 @@ def endpoint_of(item: pytest.Item) -> str:
     return str(mark.args[0]) if mark and mark.args else ""
 
 
+def message_of(call: pytest.CallInfo[None]) -> str:
+    """The whole message of an exception, "" without one."""
+    return redact(str(call.excinfo.value).strip()) if call.excinfo else ""
+
+
 def error_line(call: pytest.CallInfo[None]) -> str:
     """The first line of an exception, without the class of a plain assertion."""
     if call.excinfo is None:
@@ -214,7 +219,7 @@ def _message(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
     reason = getattr(report, "wasxfail", "")
     if reason and not reason.startswith("optional: "):
         return str(reason)
-    return redact(str(call.excinfo.value).strip()) if call.excinfo else ""
+    return message_of(call)
 
 
 def _record(
