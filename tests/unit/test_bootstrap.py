@@ -130,3 +130,11 @@ def script(path: Path, body: str) -> Path:
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(0o755)
     return path
+
+
+def test_a_folder_that_is_no_environment_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    precious = tmp_path / "file"
+    precious.write_text("mine")
+    with pytest.raises(bootstrap.BootstrapError, match="no virtual environment; it was left"):
+        bootstrap.make_venv(tmp_path)
+    assert precious.read_text() == "mine"

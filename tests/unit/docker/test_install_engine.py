@@ -306,3 +306,14 @@ def fake_pip(
 
     monkeypatch.setattr(installer, "pip", pip)
     return calls
+
+
+def test_a_folder_that_is_no_environment_is_refused_and_left_as_it_is(
+    installer: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(installer, "refuse_python", lambda version: None)  # also runs on 3.10
+    precious = tmp_path / "file"
+    precious.write_text("mine")
+    with pytest.raises(installer.EngineError, match="no virtual environment; it was left"):
+        installer.make_venv(tmp_path)
+    assert precious.read_text() == "mine"
