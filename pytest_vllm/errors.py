@@ -7,7 +7,8 @@
     │   ├── ImageError            the image is missing, or could not be pulled
     │   └── StartFailed           it was started, and exited, stalled, or was the wrong server
     ├── ServerDied           it was ready once, and is gone
-    └── ChatNotSupported     the server refuses chat: the model has no chat template
+    ├── ChatNotSupported     the server refuses chat: the model has no chat template
+    └── Unsupported          the server cannot do what the test is about; the evidence
 
 The message is written for a person: what happened, where, why, and what to do next. All of
 them survive pickling, since under pytest-xdist they travel from the controller to a worker.
@@ -54,3 +55,7 @@ class ServerDied(VLLMTestError):
 
 class ChatNotSupported(VLLMTestError):
     """The server refuses chat requests because the model has no chat template."""
+
+
+class Unsupported(VLLMTestError):
+    """The server cannot do what the test is about: no verdict. The message is the evidence."""

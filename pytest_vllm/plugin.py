@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import httpx
     import openai
 
+    from pytest_vllm.client.api import Api
     from pytest_vllm.run import Run
     from pytest_vllm.servers.server import Server
     from pytest_vllm.spec import ServerSpec
@@ -26,6 +27,7 @@ MARKERS = (
     "optional: good to have; a failure is reported and does not fail the run (see --vllm-strict)",
     "chat_model: needs a chat template; on a base model the server's refusal is expected",
     "requires(name, ...): skipped, with the evidence, where the server lacks a capability",
+    "alone: no other request may be on its way to the server during the test",
     "endpoint(label): what the test talks to, for reports: 'POST /v1/completions (stream)'",
 )
 
@@ -100,6 +102,17 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     yield
     outcome.apply_capabilities(run, item)
     return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Skip, with the evidence, what turns out to be unsupported while the test runs."""
+    if _existing(pyfuncitem.config) is None:
+        return (yield)
+    from pytest_vllm.report import outcome
+
+    with outcome.unsupported_is_skipped(pyfuncitem):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -197,6 +210,19 @@ def vllm_client(vllm_server: Server) -> Iterator[httpx.Client]:
 
     with make_client(vllm_server.base_url) as client:
         yield client
+
+
+@pytest.fixture
+def vllm_api(
+    request: pytest.FixtureRequest, vllm_server: Server, vllm_client: httpx.Client
+) -> Iterator[Api]:
+    """An Api: requests whose answers are read strictly, streamed or not."""
+    from pytest_vllm.client.api import Api
+    from pytest_vllm.report.outcome import NOTE
+
+    api = Api(vllm_server, vllm_client, _run(request.config).once(vllm_server))
+    yield api
+    request.node.stash[NOTE] = "; ".join(api.notes)
 
 
 @pytest.fixture

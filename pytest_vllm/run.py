@@ -24,6 +24,7 @@ from pytest_vllm.settings import OPTIONS, Settings
 if TYPE_CHECKING:
     from types import FrameType
 
+    from pytest_vllm.client.api import Once
     from pytest_vllm.report.records import Records
     from pytest_vllm.servers.broker import Broker, Leases
     from pytest_vllm.servers.launcher import LaunchPolicy
@@ -49,6 +50,7 @@ class Run:
         self._lost: dict[ServerSpec, str] = {}
         self.complaints: list[str] = []
         self._waited_s = 0.0
+        self._once: dict[str, Once] = {}
 
     @classmethod
     def of(cls, config: pytest.Config) -> Run:
@@ -86,6 +88,12 @@ class Run:
     def holder(self) -> str:
         """Who leases: the id of an xdist worker, or "" for pytest itself."""
         return str(self.config.workerinput["workerid"]) if self.is_worker else ""  # type: ignore[attr-defined]
+
+    def once(self, server: Server) -> Once:
+        """What this process has found out about a server, shared by its tests."""
+        from pytest_vllm.client.api import Once
+
+        return self._once.setdefault(server.base_url, Once())
 
     def release(self, spec: ServerSpec) -> None:
         """Give a lease back."""

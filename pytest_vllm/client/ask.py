@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_vllm.client.curl import curl_line
 from pytest_vllm.client.exchange import Answer, Request, Stream
 from pytest_vllm.client.failure import CheckFailed, NoAnswer, Text
 from pytest_vllm.client.refusals import is_chat_refusal, server_message
 from pytest_vllm.client.sse import events
-from pytest_vllm.client.stream import chunks
+from pytest_vllm.client.stream import chunks, named_events
 from pytest_vllm.errors import ChatNotSupported
 from pytest_vllm.redaction import redact
 
@@ -30,6 +30,9 @@ __all__ = ["DEADLINE_S", "ask", "ask_stream", "send", "send_stream"]
 #: Seconds for a whole answer, looked at with each part that comes. The client's own limit is for
 #: the silence between two parts, so a stream that drips for ever would never reach it.
 DEADLINE_S = 300.0
+
+#: Endpoints whose events have names; all others stream OpenAI chunks.
+NAMED = {"/v1/responses": named_events, "/v1/messages": named_events}
 
 
 def ask(client: httpx.Client, request: Request, *, status: int = 200) -> Answer:
@@ -88,13 +91,19 @@ class _Call:
 
     def __init__(self, client: httpx.Client, request: Request, deadline_s: float) -> None:
         self.client, self.request, self.deadline_s = client, request, deadline_s
+        body: dict[str, Any] = (
+            {"json": request.body} if request.content is None else {"content": request.content}
+        )
         self.message = client.build_request(
-            request.method, request.path, json=request.body, timeout=self._timeout()
+            request.method,
+            request.path,
+            headers=dict(request.headers),
+            timeout=self._timeout(),
+            **body,
         )
         with_key = "authorization" in self.message.headers
-        url = str(self.message.url)
-        self.curl = curl_line(request.method, url, request.body, with_key=with_key)
-        self.began = time.monotonic()
+        self.curl = curl_line(request, str(self.message.url), with_key=with_key)
+        self.began, self.sent_at = time.monotonic(), time.time()
 
     def _timeout(self) -> httpx.Timeout:
         """The client's limits, but no silence longer than the whole answer may take."""
@@ -110,21 +119,18 @@ class _Call:
 
     def answer(self, response: httpx.Response) -> Answer:
         content = b"".join(self._parts(response))
-        return Answer(self.request, self.curl, response.status_code, response.headers, content)
+        head = (self.request, self.curl, response.status_code, response.headers)
+        return Answer(*head, content, sent_at=self.sent_at)
 
     def stream_or_answer(self, response: httpx.Response) -> Stream | Answer:
         media_type = response.headers.get("content-type", "").partition(";")[0].strip()
         if response.status_code != 200 or media_type.lower() != "text/event-stream":
             return self.answer(response)
-        came = [(c, self.elapsed_s) for c in chunks(events(self._parts(response)))]
-        return Stream(
-            self.request,
-            self.curl,
-            response.status_code,
-            response.headers,
-            tuple(chunk for chunk, _ in came),
-            tuple(second for _, second in came),
-        )
+        read = NAMED.get(self.request.path, chunks)
+        came = [(c, self.elapsed_s) for c in read(events(self._parts(response)))]
+        parts, times = tuple(c for c, _ in came), tuple(second for _, second in came)
+        head = (self.request, self.curl, response.status_code, response.headers)
+        return Stream(*head, parts, times, sent_at=self.sent_at)
 
     def _parts(self, response: httpx.Response) -> Iterator[bytes]:
         size = 0

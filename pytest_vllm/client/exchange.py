@@ -8,7 +8,7 @@ as "the model is the one that was asked for" need no arguments.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -22,14 +22,32 @@ E = TypeVar("E", bound="Exchange")
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent: a path below the server's root, and a JSON body or none."""
+    """What is sent: a path below the server's root, and a JSON body or none.
+
+    Attributes:
+        headers: More headers, or others than the client's own.
+        content: The body as it goes over the wire, for what is no JSON object; `body` is then
+            only what the readers know of it.
+    """
 
     method: str
     path: str
     body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
+
+    def but(self, **fields: Any) -> Request:
+        """The same request with other fields in its body; `...` leaves a field out."""
+        body = {**(self.body or {}), **fields}
+        return replace(self, body={key: value for key, value in body.items() if value is not ...})
+
+    def get(self, field: str, default: Any = None) -> Any:
+        """A field of the body; null counts as not given."""
+        value = (self.body or {}).get(field)
+        return default if value is None else value
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,8 @@ class Exchange:
     curl: str = field(repr=False)
     status: int
     headers: Mapping[str, str] = field(repr=False)
+    sent_at: float = field(repr=False, kw_only=True, default=0.0)
+    """Unix time at which the request went out, by our clock."""
 
     def check(self: E, *checks: Callable[[E], None]) -> E:
         """Apply checks in order, and return the exchange for what follows.
@@ -82,11 +102,18 @@ class Answer(Exchange):
 class Stream(Exchange):
     """A stream that was read to its end: its chunks, and the second at which each came.
 
+    A chunk of an endpoint with named events is the data of an event; its name is its `type`.
+
     The properties below are for streams whose chunks have been checked for their shape.
     """
 
     chunks: tuple[dict[str, Any], ...]
     times: tuple[float, ...] = field(repr=False)
+    whole: Answer | None = field(repr=False, default=None)
+    """The chunks put together, as the same request is answered without `stream`.
+
+    None where the path has no reader, or before the reader has been there.
+    """
 
     @property
     def choices(self) -> list[dict[str, Any]]:

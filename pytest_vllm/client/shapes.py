@@ -54,10 +54,15 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def is_number(value: Any) -> bool:
+    """Whether it was written as a number."""
+    return isinstance(value, float) or is_integer(value)
+
+
 STRING = Kind("a string", lambda seen: isinstance(seen, str))
 NAME = Kind("a non-empty string", lambda seen: isinstance(seen, str) and seen != "")
 COUNT = Kind("an integer, 0 or more", lambda seen: is_integer(seen) and seen >= 0)
-NUMBER = Kind("a number", lambda seen: isinstance(seen, float) or is_integer(seen))
+NUMBER = Kind("a number", is_number)
 #: Seconds, so no milliseconds, no fractions and no zero: the years 2020 to 2100.
 TIMESTAMP = Kind(
     "a Unix time in whole seconds", lambda seen: is_integer(seen) and 1577836800 < seen < 4102444800

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pytest_vllm.client.refusals import is_chat_refusal, server_message
 from pytest_vllm.redaction import redact
@@ -46,6 +46,7 @@ _FETCHED = {
     "docs": ("/docs", None),
     "health": ("/health", None),
 }
+_ONLY_VLLM = frozenset({"POST /tokenize", "POST /detokenize", "GET /load", "POST /invocations"})
 _MESSAGES = [{"role": "user", "content": "x"}]
 _TOOL = {
     "type": "function",
@@ -134,6 +135,10 @@ class Asking:
         return None, "", (f"base or chat: the server did not say ({asked})",)
 
 
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
 def _reading(answer: Answer, key: str) -> Kind | None:
     """Chat for an answer that has `key`, base for the refusal, None for all else."""
     if answer.json().get(key):
@@ -191,10 +196,21 @@ class Finding:
             # A page that is there and broken is for the tests to judge.
             broken = answer.status >= 500 and answer.status not in _NOT_THERE
             self.look(name, good or broken, answer.evidence)
+            if name == "models":
+                self._look_for_vllm(answer)
         self._look_at_embeddings()
         self._look_at_tools()
         if self.model.startswith(KNOWN_ANSWER_PREFIX):
             self.names |= {KNOWN_ANSWER_PREFIX.rstrip("/"), self.model}
+
+    def _look_for_vllm(self, models: Answer) -> None:
+        """Is it vLLM? Its models say so, or it lists endpoints that only vLLM has together."""
+        data = models.json().get("data")
+        entries = [entry for entry in data if isinstance(entry, dict)] if _is_list(data) else []
+        owners = [str(entry.get("owned_by")) for entry in entries]
+        by_list = _ONLY_VLLM <= self.listed
+        evidence = f"it is not vLLM: GET /v1/models says owned_by {', '.join(owners) or 'nothing'}"
+        self.look("vllm", "vllm" in owners or by_list, evidence)
 
     def _look_at_embeddings(self) -> None:
         """Many servers have the endpoint and refuse it for the model that they serve."""

@@ -10,11 +10,14 @@ Only tests that use our fixtures are touched: `optional` is a common word.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vllm.errors import ChatNotSupported, Unsupported
 from pytest_vllm.redaction import redact
 from pytest_vllm.report.records import ATTRIBUTE, Record
 from pytest_vllm.run import Run
@@ -77,9 +80,21 @@ def apply_capabilities(run: Run, item: pytest.Item) -> None:
         _expect_refusal(item, server)
 
 
-def _expect_refusal(item: pytest.Item, server: Server) -> None:
-    from pytest_vllm.errors import ChatNotSupported
+@contextlib.contextmanager
+def unsupported_is_skipped(item: pytest.Item) -> Iterator[None]:
+    """While the test runs: `Unsupported` gives no verdict.
 
+    Raises:
+        pytest.skip.Exception: With the evidence.
+    """
+    try:
+        yield
+    except Unsupported as evidence:
+        item.stash[_UNSUPPORTED] = True
+        pytest.skip(f"unsupported: {evidence}")
+
+
+def _expect_refusal(item: pytest.Item, server: Server) -> None:
     chat = server.capabilities.chat
     if chat.kind == "base":
         reason = (
@@ -205,6 +220,8 @@ def _verdict(item: pytest.Item, report: pytest.TestReport) -> str | None:
         if report.when == "setup" and report.skipped:
             return "unsupported" if item.stash.get(_UNSUPPORTED, False) else "skipped"
         return None
+    if item.stash.get(_UNSUPPORTED, False):
+        return "unsupported"
     if report.passed:
         return "passed"
     if report.failed:

@@ -1,0 +1,145 @@
+"""Rules that the readers of several endpoints share. Pure; each raises CheckFailed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from pytest_vllm.client.failure import CheckFailed, Text
+
+if TYPE_CHECKING:
+    from pytest_vllm.client.dialect import Dialect
+    from pytest_vllm.client.exchange import Answer, Request
+
+__all__ = [
+    "check_created",
+    "check_id",
+    "check_indices",
+    "check_json_type",
+    "check_model",
+    "check_total",
+    "is_streamed",
+    "must",
+]
+
+#: Seconds that a server's `created` may be off from its own `Date`: queues, and whole seconds.
+_CLOCK_S = 5.0
+
+
+def must(holds: object, rule: str, **values: Any) -> None:
+    """Raise CheckFailed with this rule unless it holds."""
+    if not holds:
+        raise CheckFailed(rule, **values)
+
+
+def is_streamed(answer: Answer) -> bool:
+    """Whether the answer was put together from a stream."""
+    return bool(answer.request.get("stream"))
+
+
+def check_json_type(answer: Answer) -> None:
+    """The answer says that it is JSON (a stream has said what it is before)."""
+    media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not is_streamed(answer):
+        must(
+            media_type == "application/json",
+            "The content type must be application/json",
+            seen=media_type,
+        )
+
+
+def check_id(seen: str, prefix: str, dialect: Dialect) -> None:
+    """vLLM's ids begin with the kind of answer; other servers have their own habits."""
+    if dialect.is_vllm:
+        good = seen.startswith(prefix) and len(seen) > len(prefix) + 7
+        must(good, f"An id must begin with {prefix} and be long enough to be unique", seen=seen)
+
+
+def check_created(created: float, answer: Answer) -> None:
+    """The answer was created between its request and the server's `Date`.
+
+    Both clocks are the server's own, so nothing is asked of ours.
+    """
+    date = answer.headers.get("date")
+    if date is None:
+        return
+    try:
+        said = parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        raise CheckFailed("The header Date must be a date", seen=date) from None
+    late = created - said
+    # An answer that took long was created when its request came, long before its head was sent.
+    must(
+        late <= _CLOCK_S,
+        "`created` must be no later than the answer's Date",
+        expected=Text(f"at most {said:.0f}"),
+        seen=created,
+    )
+    must(
+        late >= -300 - _CLOCK_S,
+        "`created` must be the time of the request",
+        expected=Text(f"about {said:.0f}"),
+        seen=created,
+    )
+
+
+def check_model(seen: Any, request: Request) -> None:
+    """An answer or a chunk names the model of its request."""
+    asked = request.get("model", seen)
+    must(seen == asked, "`model` must be the one that was asked for", expected=asked, seen=seen)
+
+
+def check_indices(choices: Sequence[Mapping[str, Any]], count: int) -> None:
+    """One choice for each prompt and each `n`, in order."""
+    indices = [choice["index"] for choice in choices]
+    rule = (
+        "There must be one choice, with index 0"
+        if count == 1
+        else f"There must be {count} choices, with the indices 0 to {count - 1} in order"
+    )
+    must(indices == list(range(count)), rule, expected=list(range(count)), seen=indices)
+
+
+def check_total(usage: Mapping[str, Any]) -> None:
+    """`usage` adds up."""
+    total = usage["prompt_tokens"] + usage["completion_tokens"]
+    must(
+        usage["total_tokens"] == total,
+        "usage.total_tokens must be prompt_tokens + completion_tokens",
+        expected=total,
+        seen=usage["total_tokens"],
+    )
+    must(
+        usage["prompt_tokens"] > 0,
+        "usage.prompt_tokens must count the prompt",
+        seen=usage["prompt_tokens"],
+    )
+    details = usage.get("prompt_tokens_details") or {}
+    cached = details.get("cached_tokens") or 0
+    must(
+        0 <= cached <= usage["prompt_tokens"],
+        "cached_tokens must be at most the tokens of the prompt",
+        seen=cached,
+    )
+
+
+def check_finish(choice: Mapping[str, Any], request: Request, dialect: Dialect) -> None:
+    """`stop_reason`, a field of vLLM's, agrees with `finish_reason` and with what was asked."""
+    reason, where = choice.get("stop_reason"), f"choices[{choice['index']}]"
+    if not dialect.is_vllm or reason is None:
+        return
+    must(
+        choice["finish_reason"] != "length",
+        f"{where}.stop_reason must be null where max_tokens ended the answer",
+        seen=reason,
+    )
+    stops = request.get("stop", [])
+    asked = [*([stops] if isinstance(stops, str) else stops), *request.get("stop_token_ids", [])]
+    # A model's own end tokens, besides the first, are reported as numbers, too.
+    must(
+        reason in asked or isinstance(reason, int),
+        f"{where}.stop_reason must be the stop string or token that was met",
+        expected=asked,
+        seen=reason,
+    )
