@@ -1,4 +1,4 @@
-"""`python -m pytest_vllm MODEL …`: the suite on a model, from anywhere; a thin alias of pytest."""
+"""`python -m pytest_vllm MODEL …` runs the suite; `python -m pytest_vllm diagnose …` reads a log."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import sys
 
 USAGE = """\
 usage: python -m pytest_vllm MODEL [pytest options]
+       python -m pytest_vllm diagnose [FILE | - | --container NAME] [--json]
 
 Start a vLLM server for MODEL and run the conformance suite on it. The same as
     pytest --pyargs pytest_vllm.suite --vllm-model MODEL [pytest options]
-All options: pytest --help, group “vLLM servers”."""
+All options: pytest --help, group “vLLM servers”.
+
+diagnose says why a server failed, from its log (docker logs NAME 2>&1), and what to do."""
 
 
 def main(arguments: list[str]) -> int:
@@ -17,6 +20,10 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if arguments else 2
+    if arguments[0] == "diagnose":
+        from pytest_vllm.diagnosis.command import main as diagnose
+
+        return diagnose(arguments[1:])
     import pytest
 
     model = [] if arguments[0].startswith("-") else [f"--vllm-model={arguments.pop(0)}"]

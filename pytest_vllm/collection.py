@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vllm.report.outcome import spec_of
+from pytest_vllm.ahead import spec_of
+from pytest_vllm.report.outcome import is_alone
 
 if TYPE_CHECKING:
     from pytest_vllm.run import Run
     from pytest_vllm.spec import ServerSpec
+
+
+def _turn(item: pytest.Item) -> int:
+    """`alone` tests come after the others, `alone(last=True)` after these."""
+    mark = item.get_closest_marker("alone")
+    return 0 if mark is None else 2 if mark.kwargs.get("last") else 1
 
 
 def parametrize(metafunc: pytest.Metafunc, run: Run) -> None:
@@ -33,15 +40,23 @@ def _ids(specs: Sequence[ServerSpec]) -> list[str]:
 
 
 def arrange(run: Run, items: list[pytest.Item]) -> None:
-    """Put each server's tests together, those without a server first; mark time-outs.
+    """Put each server's tests together, those without a server first, `alone` ones last.
 
     pytest below 9.2 groups session parameters by their index, which restarts servers in the
-    order A, B, A, B where tests have other parameters too. With one spec nothing is moved.
+    order A, B, A, B where tests have other parameters too. Tests that must be alone wait for
+    all others, so the fewer changes between the two kinds the better. Otherwise the order stays.
     """
     order = {spec: number for number, spec in enumerate(run.specs)}
-    found = [spec_of(item) for item in items]
-    if len({spec for spec in found if spec is not None}) > 1:
-        items.sort(key=lambda item: -1 if (s := spec_of(item)) is None else order.get(s, 10**6))
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        spec = spec_of(item)
+        return (-1, 0) if spec is None else (order.get(spec, 10**6), _turn(item))
+
+    found = {spec for item in items if (spec := spec_of(item)) is not None}
+    if found:
+        _ = run.register  # a wrong one is refused before anything slow starts
+    if len(found) > 1 or any(is_alone(item) for item in items if spec_of(item)):
+        items.sort(key=place)
     if run.config.pluginmanager.hasplugin("timeout"):
         for item in items:
             if spec_of(item) is not None and item.get_closest_marker("timeout") is None:

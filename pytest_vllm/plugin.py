@@ -28,6 +28,7 @@ MARKERS = (
     "chat_model: needs a chat template; on a base model the server's refusal is expected",
     "requires(name, ...): skipped, with the evidence, where the server lacks a capability",
     "alone: no other request may be on its way to the server during the test",
+    "source(text): where the rule of the test comes from, for docs/conformance.md",
     "endpoint(label): what the test talks to, for reports: 'POST /v1/completions (stream)'",
 )
 
@@ -101,18 +102,29 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     outcome.refuse_without_server(run, item)
     yield
     outcome.apply_capabilities(run, item)
+    outcome.let_in(run, item)
     return None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Skip, with the evidence, what turns out to be unsupported while the test runs."""
-    if _existing(pyfuncitem.config) is None:
+    """Skip what turns out to be unsupported; look what a test that was alone leaves behind."""
+    if (run := _existing(pyfuncitem.config)) is None:
         return (yield)
     from pytest_vllm.report import outcome
 
-    with outcome.unsupported_is_skipped(pyfuncitem):
+    with outcome.unsupported_is_skipped(pyfuncitem), outcome.aftermath(run, pyfuncitem):
         return (yield)
+
+
+@pytest.hookimpl(specname="pytest_pyfunc_call", tryfirst=True)
+def pytest_vllm_pyfunc_call_ahead(pyfuncitem: pytest.Function) -> bool | None:
+    """Take the result of a test that ran ahead of its turn."""
+    if (run := _existing(pyfuncitem.config)) is None:
+        return None
+    from pytest_vllm.report import outcome
+
+    return outcome.take_result(run, pyfuncitem)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -144,8 +156,9 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell an xdist worker the way to the one pool."""
-    node.workerinput["vllm_broker"] = _run(node.config).broker.link
+    """Tell an xdist worker the way to the one pool, and where to wait for its turn."""
+    run = _run(node.config)
+    node.workerinput |= {"vllm_broker": run.broker.link, "vllm_folder": str(run.folder)}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -213,16 +226,11 @@ def vllm_client(vllm_server: Server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def vllm_api(
-    request: pytest.FixtureRequest, vllm_server: Server, vllm_client: httpx.Client
-) -> Iterator[Api]:
+def vllm_api(request: pytest.FixtureRequest, vllm_server: Server, vllm_client: httpx.Client) -> Api:
     """An Api: requests whose answers are read strictly, streamed or not."""
-    from pytest_vllm.client.api import Api
-    from pytest_vllm.report.outcome import NOTE
+    from pytest_vllm.report.outcome import api_for
 
-    api = Api(vllm_server, vllm_client, _run(request.config).once(vllm_server))
-    yield api
-    request.node.stash[NOTE] = "; ".join(api.notes)
+    return api_for(_run(request.config), request.node, vllm_server, vllm_client)
 
 
 @pytest.fixture

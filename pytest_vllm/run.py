@@ -7,6 +7,7 @@ that never touches a server never makes one.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -22,9 +23,14 @@ from pytest_vllm.errors import SettingsError, in_one_line
 from pytest_vllm.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
     from types import FrameType
 
-    from pytest_vllm.client.api import Once
+    import httpx
+
+    from pytest_vllm.ahead import Ahead
+    from pytest_vllm.client.api import Api, Once
+    from pytest_vllm.deviations import Register
     from pytest_vllm.report.records import Records
     from pytest_vllm.servers.broker import Broker, Leases
     from pytest_vllm.servers.launcher import LaunchPolicy
@@ -34,8 +40,8 @@ if TYPE_CHECKING:
 
 _KEY = pytest.StashKey["Run"]()
 
-#: Where an xdist worker finds the way to the controller's pool.
-WORKER_LINK = "vllm_broker"
+#: Where an xdist worker finds the way to the controller's pool, and the run's private folder.
+WORKER_LINK, WORKER_FOLDER = "vllm_broker", "vllm_folder"
 
 
 class Run:
@@ -48,6 +54,7 @@ class Run:
         self._pool: ServerPool | None = None
         self._servers: dict[ServerSpec, Server] = {}
         self._lost: dict[ServerSpec, str] = {}
+        self._deaths: dict[ServerSpec, str] = {}
         self.complaints: list[str] = []
         self._waited_s = 0.0
         self._once: dict[str, Once] = {}
@@ -94,6 +101,52 @@ class Run:
         from pytest_vllm.client.api import Once
 
         return self._once.setdefault(server.base_url, Once())
+
+    @cached_property
+    def ahead(self) -> Ahead:
+        """The tests that run before their turn."""
+        from pytest_vllm.ahead import Ahead
+
+        return Ahead(self.config, self.settings["concurrency"])
+
+    def api(self, server: Server, client: httpx.Client) -> Api:
+        """A new Api, for one test."""
+        from pytest_vllm.client.api import Api
+
+        return Api(server, client, self.once(server))
+
+    @cached_property
+    def register(self) -> Register:
+        """The known deviations of released servers.
+
+        Raises:
+            pytest.UsageError: The register is wrong.
+        """
+        from pytest_vllm import deviations
+
+        try:
+            return deviations.read(deviations.REGISTER)
+        except SettingsError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    @cached_property
+    def folder(self) -> Path:
+        """A private folder of the run, the same for the workers; removed at the end."""
+        if self.is_worker:
+            return Path(self.config.workerinput[WORKER_FOLDER])  # type: ignore[attr-defined]
+        return Path(tempfile.mkdtemp(prefix="pytest-vllm-run-"))
+
+    def enter(self, server: Server, *, alone: bool) -> ExitStack | None:
+        """Under xdist, wait until a test may use a server; alone, if it must be."""
+        if not self.is_worker:
+            return None
+        from pytest_vllm.alone import Room
+
+        began = time.monotonic()
+        try:
+            return Room(self.folder, server.base_url).enter(alone=alone)
+        finally:
+            self._waited_s += time.monotonic() - began
 
     def release(self, spec: ServerSpec) -> None:
         """Give a lease back."""
@@ -234,6 +287,23 @@ class Run:
         """Remember that a spec has no server: its next tests end at once, in one line."""
         self._lost[spec] = in_one_line(report)
 
+    def death(self, spec: ServerSpec, item: pytest.Item) -> str | None:
+        """After a test: the report of its server's death, if it is the one to show it.
+
+        Where several tests were on their way, a test that had passed is none of the suspects;
+        the report waits for the first of these, whose turn comes next.
+        """
+        suspects = self.ahead.suspects(item)
+        report = self.leases.check(spec, _together(suspects))
+        if report is None:
+            return None
+        self.ahead.discard()
+        report = self._deaths.setdefault(spec, report)
+        if item.nodeid not in suspects:
+            return None
+        self.give_up(spec, report)
+        return report
+
     def lost(self, spec: ServerSpec) -> str | None:
         """Why a spec has no server any more, in one line; None if it may have one."""
         return self._lost.get(spec)
@@ -252,8 +322,22 @@ class Run:
 
     def close(self) -> None:
         """Stop every server. Idempotent."""
-        if self._pool is not None:
-            self._pool.close()
+        if "ahead" in self.__dict__:
+            self.ahead.discard()
+        try:
+            if self._pool is not None:
+                self._pool.close()
+        finally:
+            if "folder" in self.__dict__ and not self.is_worker:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _together(tests: list[str]) -> str:
+    """Name those who may have killed a server."""
+    if len(tests) == 1:
+        return tests[0]
+    names = f"{', '.join(tests[:-1])} or {tests[-1]}"
+    return f"{names} (on their way together; --vllm-concurrency=1 tells which)"
 
 
 def _end_cleanly_on_sigterm() -> None:

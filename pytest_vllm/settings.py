@@ -189,6 +189,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("strict", flag, "Let failures of optional checks fail the run"),
     Option(
+        "concurrency",
+        count,
+        "Tests that may run ahead of their turn, at the same time, where they need nothing but "
+        "an Api. 1: one after another. Default: 16",
+        "N",
+        16,
+    ),
+    Option(
         "log-dir",
         nonempty,
         "Where the server logs go. Default: a new folder in the system's temporary folder",

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pytest_vllm.client import ask as asking
+from pytest_vllm.client import refused
 from pytest_vllm.client.dialect import Dialect
 from pytest_vllm.client.difference import difference
 from pytest_vllm.client.failure import CheckFailed
 from pytest_vllm.client.readers import read, read_stream
+from pytest_vllm.client.threads import start
 from pytest_vllm.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -137,6 +139,16 @@ class Api:
         __tracebackhide__ = True
         return asking.send(self.client, request)
 
+    def refused(self, request: Request, **how: Any) -> Answer:
+        """Send a bad request: it must be refused (`refused.refuse`), and do no harm.
+
+        Raises CheckFailed.
+        """
+        __tracebackhide__ = True
+        answer = refused.refuse(self, request, **how)
+        refused.still_well(self)
+        return answer
+
     def both(self, request: Request, *, ignore: Sequence[str] = ()) -> Answer:
         """Ask unstreamed and streamed; both must say the same. Returns the unstreamed answer.
 
@@ -170,8 +182,9 @@ class Api:
         Raises what the first of them, in order, raised.
         """
         __tracebackhide__ = True
-        with ThreadPoolExecutor(len(calls)) as threads:
-            return [future.result() for future in [threads.submit(call) for call in calls]]
+        futures = [start(call) for call in calls]
+        wait(futures)  # also where one failed: nothing of a test may outlive it
+        return [future.result() for future in futures]
 
 
 def _differ(answer: Answer, whole: Answer, ignore: Sequence[str]) -> CheckFailed | None:

@@ -1,17 +1,24 @@
-"""From a log and an end state to one cause.
+"""From a log, an end state and a Docker error to one cause.
 
-`diagnose` tries the rules in order; the first that recognises the failure wins. `unknown` is
-an honest answer and shows the first error of the deepest process.
+The order of decision: what Docker said; how the process ended; whether the server was healthy;
+then the likely root causes in the log, deepest process first, and each against the rules.
+`unknown` is an honest answer and shows the first error of the deepest process; `none` means that
+nothing is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from pytest_vllm.diagnosis import memory
-from pytest_vllm.diagnosis.first_error import first_error
+from pytest_vllm.diagnosis import ending
+from pytest_vllm.diagnosis.reading import Line, Reading, read
+from pytest_vllm.diagnosis.rules import DOCKER, LOG, Found, Rule
+from pytest_vllm.diagnosis.rules.memory import PHASES, allocation_numbers, serving_remedy
+
+__all__ = ["Diagnosis", "EndState", "diagnose"]
 
 
 class EndState(Protocol):
@@ -31,59 +38,229 @@ class Diagnosis:
     """One cause.
 
     Attributes:
-        cause: Its class, a stable name for machines; `unknown` if no rule knows it.
+        cause: Its class, a stable name for machines; `unknown` if no rule knows it, `none` if
+            nothing is wrong.
         title: What happened, in one sentence.
         evidence: The line that shows it.
         remedy: What to do, ready to paste.
         numbers: The figures that the remedy rests on.
         confidence: 0 to 1.
+        also: Other causes that the log speaks for, less likely.
     """
 
     cause: str
     title: str
     evidence: str = ""
     remedy: str = ""
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
     confidence: float = 1.0
+    also: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "cause": self.cause,
+            "title": self.title,
+            "evidence": self.evidence,
+            "remedy": self.remedy,
+            "numbers": dict(self.numbers),
+            "confidence": self.confidence,
+            "also": list(self.also),
+        }
 
 
-def diagnose(log: str, *, state: EndState | None = None) -> Diagnosis:
-    """Find the cause of a failed start or a death."""
-    for rule in _RULES:
-        if diagnosis := rule(log, state):
-            return diagnosis
-    error = first_error(log.splitlines()) or ""
+#: How a log looks that is nothing but the words of Docker.
+_DOCKER_TEXT = re.compile(
+    r"^docker: |Error response from daemon|docker\.errors\.|http\+docker://|Cannot connect to the Docker"
+    r"|Docker daemon socket|unable to resolve docker endpoint",
+    re.MULTILINE,
+)
+
+
+def diagnose(
+    log: str,
+    *,
+    state: EndState | None = None,
+    docker_error: str | None = None,
+    spec: Any = None,
+    host: Any = None,
+) -> Diagnosis:
+    """Find the cause of a failed start or a death.
+
+    Args:
+        log: The server's log, in any version's wording, with or without prefixes.
+        state: How its process ended, if it did.
+        docker_error: What the Docker engine or its command said instead of starting it.
+        spec: What was asked for.
+        host: What is known of the machine; not used by any rule yet.
+    """
+    if docker_error and (found := _docker(docker_error)):
+        return found
+    state = state or ending.state_in(log)
+    reading = read(log)
+    if state is not None and state.oom_killed:
+        return _from(ending.without_words(reading, state)) or _healthy(reading)
+    if not reading.ready and _DOCKER_TEXT.search(log[-20_000:]) and (found := _docker(log)):
+        return found
+    if reading.ready:
+        return _after_ready(reading, state, spec)
+    if state is not None and state.exit_code == 0 and not reading.roots():
+        return _healthy(reading)  # somebody cut the log, or stopped it early
+    return (
+        _cause(reading, spec)
+        or _tls_file(reading)
+        or _from(ending.without_words(reading, state))
+        or _unknown(reading, docker_error)
+    )
+
+
+def _docker(text: str) -> Diagnosis | None:
+    """Match the words of Docker; the last line with any is the outermost, so all are one text."""
+    lines = [Line(line.strip(), 0, "", n) for n, line in enumerate(text.splitlines(), 1)]
+    telling = [line for line in lines if _DOCKER_TEXT.search(line.text)] or lines
+    found = _first_match(DOCKER, reversed(telling), None, 1.0) or _first_match(
+        DOCKER, lines, None, 0.9
+    )
+    status = re.search(r"\b([45]\d\d) (?:Client|Server) Error", text)
+    if found and status:
+        return _with(found, numbers={**found.numbers, "status": int(status[1])})
+    return found
+
+
+def _cause(reading: Reading, spec: Any) -> Diagnosis | None:
+    """The first rule that knows the root cause; then any rule that knows any line."""
+    roots = reading.roots()
+    anywhere = tuple(rule for rule in LOG if rule.anywhere)
+    # Some rules know a sentence that says it all, wherever it stands; the order is theirs.
+    certain = _by_rule(anywhere, reading.lines, spec)
+    root = next((found for line in roots if (found := _first_match(LOG, [line], spec, 0.9))), None)
+    chosen = certain or root
+    if chosen is None:
+        return None
+    chosen = _by_phase(chosen, reading)
+    others = {found.cause for found in (certain, root) if found} - {chosen.cause}
+    return _with(chosen, also=tuple(sorted(others)))
+
+
+def _by_rule(rules: Iterable[Rule], lines: list[Line], spec: Any) -> Diagnosis | None:
+    deepest = sorted(lines, key=lambda line: (-line.depth, line.number))
+    text = "\n".join(line.text for line in deepest)
+    for rule in rules:
+        # One search over everything is much faster than one per line; `.` does not cross lines.
+        if (match := rule.worst_in(text)) is not None:
+            return _diagnosis(rule, Found(_in_line(rule, match, text), text, spec), 0.95)
+    return None
+
+
+def _in_line(rule: Rule, match: re.Match[str], text: str) -> re.Match[str]:
+    """The same match, whose string is its line only, so that figures are not taken elsewhere."""
+    begin = text.rfind("\n", 0, match.start()) + 1
+    end = text.find("\n", match.end())
+    line = text[begin : end if end >= 0 else len(text)]
+    return rule.pattern.search(line) or match
+
+
+def _first_match(
+    rules: Iterable[Rule], lines: Iterable[Line], spec: Any, confidence: float
+) -> Diagnosis | None:
+    rules = tuple(rules)
+    for line in lines:
+        for rule in rules:
+            if (match := rule.pattern.search(line.text)) is not None:
+                return _diagnosis(rule, Found(match, line.text, spec), confidence)
+    return None
+
+
+def _diagnosis(rule: Rule, found: Found, confidence: float) -> Diagnosis:
+    line = found.match.string.strip()
+    return Diagnosis(
+        rule.cause,
+        rule.title_for(found),
+        line if len(line) <= 500 else f"{line[:500]}…",
+        rule.remedy_for(found),
+        rule.numbers_for(found),
+        confidence,
+    )
+
+
+def _by_phase(found: Diagnosis, reading: Reading) -> Diagnosis:
+    """Memory that ended: where, once the weights were there?"""
+    trace = reading.trace
+    if found.cause == "model_path_empty" and "speculative" in trace:
+        return _with(
+            found, cause="model_path_not_found", title="The draft model's folder does not exist."
+        )
+    if found.cause != "oom_loading_weights":
+        return found
+    for cause, pattern, title, remedy in PHASES:
+        if re.search(pattern, trace, re.IGNORECASE):
+            return _with(found, cause=cause, title=title, remedy=remedy)
+    return found
+
+
+def _after_ready(reading: Reading, state: EndState | None, spec: Any) -> Diagnosis:
+    """The server was healthy once: did it die while serving, and of what?"""
+    death = ending.death_in(reading)
+    if death is None:
+        return _healthy(reading)
+    cause = _cause(reading, spec)
+    if cause is None or cause.cause in ("library_mismatch", "python_package_missing"):
+        title = "The engine died while it served, without a word: it was killed from outside."
+        remedy = (
+            "Look for the out-of-memory killer (dmesg | grep -i oom) and for other signals; give the host or the "
+            "container more memory (docker run --memory), and serve with a lower --vllm-gpu-util."
+        )
+        return Diagnosis("engine_died_serving", title, death, remedy, confidence=0.9)
+    found = cause
+    remedy = found.remedy
+    if "oom" in cause.cause:
+        match = re.search(r".*", found.evidence)
+        assert match is not None
+        remedy = serving_remedy(Found(match))
+        found = _with(found, numbers=allocation_numbers(Found(match)))
+    title = f"The engine died while it served: {found.title[:1].lower()}{found.title[1:]}"
+    also = "oom_serving" if "oom" in cause.cause else cause.cause
+    return _with(found, cause="engine_died_serving", title=title, remedy=remedy, also=(also,))
+
+
+def _healthy(reading: Reading) -> Diagnosis:
+    """Nothing is wrong, but for what breaks requests only."""
+    templates = tuple(rule for rule in LOG if rule.cause == "chat_template_invalid")
+    if found := _by_rule(templates, reading.lines, None):
+        return found
+    return Diagnosis("none", "Nothing is wrong with this server.", reading.last)
+
+
+def _tls_file(reading: Reading) -> Diagnosis | None:
+    """Python names no file here, but the function that wanted one."""
+    if "load_cert_chain" not in reading.trace:
+        return None
+    error = next((line.text for line in reading.roots() if "FileNotFoundError" in line.text), "")
+    remedy = "Mount the files into the container, and correct --ssl-keyfile and --ssl-certfile."
+    return Diagnosis("tls_file_missing", "The TLS key or certificate is not there.", error, remedy)
+
+
+def _unknown(reading: Reading, docker_error: str | None) -> Diagnosis:
+    """Nobody knows: show the most telling line."""
+    roots = reading.roots()
+    error = roots[0].text.strip() if roots else (docker_error or "").strip()
     title = "The log names an error that no rule knows." if error else "The log names no error."
-    return Diagnosis("unknown", title, error, confidence=0.0)
-
-
-def _host_out_of_memory(log: str, state: EndState | None) -> Diagnosis | None:
-    if state is None or not state.oom_killed:
-        return None
-    return Diagnosis(
-        "host_oom_killed",
-        "The kernel killed the server: the host memory that it may use was not enough.",
-        f"OOMKilled, exit code {state.exit_code}",
-        "Free host memory, or serve a smaller model. `free -g` and `dmesg | grep -i oom` show it.",
+    remedy = (
+        "Search for this line in vLLM's issues: https://github.com/vllm-project/vllm/issues."
+        if error
+        else ""
     )
+    return Diagnosis("unknown", title, error, remedy, confidence=0.0)
 
 
-def _gpu_memory_taken(log: str, state: EndState | None) -> Diagnosis | None:
-    refusal = memory.find_refusal(log)
-    if refusal is None:
+def _from(found: tuple[str, str, str, str, dict[str, Any]] | None) -> Diagnosis | None:
+    if found is None:
         return None
-    return Diagnosis(
-        "gpu_memory_utilization_too_high",
-        "The GPU has less free memory than vLLM was told to take.",
-        refusal.line,
-        memory.remedy(refusal),
-        {
-            "free_gib": refusal.free,
-            "total_gib": refusal.total,
-            "max_gpu_util": memory.safe_utilization(refusal),
-        },
-    )
+    cause, title, evidence, remedy, numbers = found
+    return Diagnosis(cause, title, evidence, remedy, numbers, 0.8)
 
 
-_Rule = Callable[[str, "EndState | None"], "Diagnosis | None"]
-_RULES: tuple[_Rule, ...] = (_host_out_of_memory, _gpu_memory_taken)
+def _with(found: Diagnosis, **changes: Any) -> Diagnosis:
+    from dataclasses import replace
+
+    return replace(found, **changes)

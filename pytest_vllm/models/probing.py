@@ -199,6 +199,7 @@ class Finding:
             if name == "models":
                 self._look_for_vllm(answer)
         self._look_at_embeddings()
+        self._look_at_generation()
         self._look_at_tools()
         if self.model.startswith(KNOWN_ANSWER_PREFIX):
             self.names |= {KNOWN_ANSWER_PREFIX.rstrip("/"), self.model}
@@ -220,6 +221,16 @@ class Finding:
             if 400 <= answer.status < 500 or answer.status == 501:
                 self.names.discard("embeddings")
                 self.look("embeddings", False, answer.evidence)
+
+    def _look_at_generation(self) -> None:
+        """Whether it generates text at all: a server for embeddings has no such endpoint.
+
+        Nothing is excused on a server that lists neither: its tests must fail.
+        """
+        pools = self.listed & {"POST /v1/embeddings", "POST /pooling"}
+        writes = self.listed & {"POST /v1/completions", "POST /v1/chat/completions"}
+        evidence = f"GET /openapi.json lists {', '.join(sorted(pools))} and no completions"
+        self.look("generation", bool(writes) or not pools, evidence)
 
     def _look_at_tools(self) -> None:
         """Whether the model may choose a tool: in vLLM that needs a parser on the command line."""

@@ -31,6 +31,7 @@ CHINESE = {
     "It does not work: the server is not there.": "不可用：服务器没有运行。",
     "Core does not work: {names}.": "核心功能不可用：{names}。",
     "Not every check ran: no verdict.": "检查没有全部运行：没有结论。",
+    "GONE, remove it from the register: {known}": "已修复，请从登记表中删除：{known}",
     "Core works.": "核心功能正常。",
     "Optional checks that failed: {n}.": "未通过的可选检查：{n} 项。",
     "Chat needs a chat model, for example {a} or {b}.": "聊天需要聊天模型，例如 {a} 或 {b}。",

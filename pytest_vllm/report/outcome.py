@@ -11,12 +11,15 @@ Only tests that use our fixtures are touched: `optional` is a common word.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vllm.ahead import spec_of
+from pytest_vllm.client.failure import CheckFailed
 from pytest_vllm.errors import ChatNotSupported, Unsupported
 from pytest_vllm.redaction import redact
 from pytest_vllm.report.records import ATTRIBUTE, Record
@@ -24,21 +27,20 @@ from pytest_vllm.run import Run
 from pytest_vllm.servers.logs import end_of, settle, slice_from
 
 if TYPE_CHECKING:
+    import httpx
+
+    from pytest_vllm.client.api import Api
     from pytest_vllm.servers.server import Server
     from pytest_vllm.spec import ServerSpec
 
 _LOG_START = pytest.StashKey[int]()
 _UNSUPPORTED = pytest.StashKey[bool]()
+_NOTES = pytest.StashKey[list[str]]()
+_TOOK = pytest.StashKey[float]()
 NOTE = pytest.StashKey[str]()
 
 #: Characters of the server's log that a report keeps.
 _LOG_LIMIT = 4000
-
-
-def spec_of(item: pytest.Item) -> ServerSpec | None:
-    """The spec that a test runs on; None for a test that is none of our business."""
-    callspec = getattr(item, "callspec", None)
-    return callspec.params.get("vllm_spec") if callspec else None
 
 
 def level_of(item: pytest.Item) -> str:
@@ -78,6 +80,66 @@ def apply_capabilities(run: Run, item: pytest.Item) -> None:
                 pytest.skip(f"unsupported: {server.capabilities.why_not(name)}")
     if item.get_closest_marker("chat_model"):
         _expect_refusal(item, server)
+
+
+def let_in(run: Run, item: pytest.Item) -> None:
+    """Before the test itself: wait until it may use its server; start what comes next, too."""
+    spec = spec_of(item)
+    server = run.leased(spec) if spec else None
+    if server is None:
+        return
+    if (stay := run.enter(server, alone=is_alone(item))) is not None:
+        item.addfinalizer(stay.close)
+    client = getattr(item, "funcargs", {}).get("vllm_client")
+    if client is not None:
+        run.ahead.look(item, server, lambda: run.api(server, client))
+
+
+def is_alone(item: pytest.Item) -> bool:
+    """Whether no other request may be on its way during the test."""
+    return item.get_closest_marker("alone") is not None
+
+
+def api_for(run: Run, item: pytest.Item, server: Server, client: httpx.Client) -> Api:
+    """The Api of a test at its turn: the one that it runs with already, or a new one."""
+    flight = run.ahead.flight(item)
+    api = flight.api if flight else run.api(server, client)
+    item.stash[_NOTES] = api.notes
+    return api
+
+
+def take_result(run: Run, item: pytest.Item) -> bool | None:
+    """Instead of the test: what it came to ahead of its turn. None if it did not run ahead.
+
+    Raises what the test raised.
+    """
+    __tracebackhide__ = True
+    flight = run.ahead.flight(item)
+    if flight is None:
+        return None
+    try:
+        flight.take()
+    finally:
+        item.stash[_NOTES] = flight.api.notes
+        item.stash[_LOG_START] = flight.log_start
+        if flight.done.is_set():
+            item.stash[_TOOK] = flight.elapsed_s
+    return True
+
+
+@contextlib.contextmanager
+def aftermath(run: Run, item: pytest.Item) -> Iterator[None]:
+    """Around a test: one that is alone must leave an idle server. Raises CheckFailed."""
+    spec = spec_of(item)
+    server = run.leased(spec) if spec else None
+    if server is None or not is_alone(item):
+        yield
+        return
+    from pytest_vllm.aftermath import leaves_it_idle
+
+    with leaves_it_idle(server) as began:
+        yield
+        item.stash[_TOOK] = time.monotonic() - began
 
 
 @contextlib.contextmanager
@@ -123,9 +185,8 @@ def look_at_failure(item: pytest.Item, call: pytest.CallInfo[None]) -> Failure |
     server = run.leased(spec) if spec else None
     if spec is None or server is None or call.when != "call":
         return None
-    death = run.leases.check(spec, item.nodeid)
-    if death is not None:
-        run.give_up(spec, death)
+    death = run.death(spec, item)
+    run.ahead.land(item)
     if call.excinfo is None and death is None:
         return None
     settle(server.log_path)
@@ -186,6 +247,9 @@ def judge(
         report.outcome = "failed"
         report.longrepr = failure.death
         report.__dict__.pop("wasxfail", None)
+    elif (known := _deviation(item, spec, report)) and _breaks_a_rule(item, call, report):
+        report.outcome = "skipped"
+        report.wasxfail = known
     elif _is_forgiven(item, call, report):
         report.outcome = "skipped"
         report.wasxfail = f"optional: {error_line(call)}"
@@ -195,11 +259,35 @@ def judge(
     if report.when == "setup":
         # The start is the server's, and reported with it: the first test did not take so long.
         report.duration = max(0.0, report.duration - Run.of(item.config).take_wait())
+    elif report.when == "call" and _TOOK in item.stash:
+        report.duration = item.stash[_TOOK]
+        del item.stash[_TOOK]
     if verdict == "unsupported" and isinstance(report.longrepr, tuple):
         report.longrepr = (*item.location[:1], (item.location[1] or 0) + 1, report.longrepr[2])
     if verdict is not None:
         message = failure.death if failure and failure.death else _message(call, report)
         setattr(report, ATTRIBUTE, _record(item, spec, report, verdict, message, failure))
+
+
+def _deviation(item: pytest.Item, spec: ServerSpec, report: pytest.TestReport) -> str:
+    """What the register of known deviations says of a test on its server, or ""."""
+    run = Run.of(item.config)
+    server = run.leased(spec)
+    if report.when != "call" or server is None:
+        return ""
+    known = run.register.find(item, server)
+    return known.said_of(server.version) if known else ""
+
+
+def _breaks_a_rule(
+    item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+) -> bool:
+    return (
+        report.failed
+        and call.excinfo is not None
+        and isinstance(call.excinfo.value, CheckFailed)
+        and not item.config.getoption("runxfail", False)
+    )
 
 
 def _is_forgiven(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> bool:
@@ -239,6 +327,11 @@ def _message(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
     return message_of(call)
 
 
+def _note(item: pytest.Item) -> str:
+    notes: list[str] = item.stash.get(_NOTES, [])
+    return "; ".join([*notes, *filter(None, [item.stash.get(NOTE, "")])])
+
+
 def _record(
     item: pytest.Item,
     spec: ServerSpec,
@@ -255,6 +348,7 @@ def _record(
         verdict=verdict,
         message=message,
         duration_s=round(report.duration if report.when == "call" else 0.0, 4),
-        note=redact(item.stash.get(NOTE, "")),
+        note=redact(_note(item)),
         log=failure.log if failure else "",
+        deviation=_deviation(item, spec, report),
     ).as_dict()

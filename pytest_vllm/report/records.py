@@ -42,6 +42,7 @@ class Record:
         duration_s: Seconds of the test itself, without the start of the server.
         note: What the test wants shown, such as the model's reply.
         log: The slice of the server's log that was written during a failing test.
+        deviation: What the register of known deviations says of the test on this server.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Record:
     duration_s: float = 0.0
     note: str = ""
     log: str = ""
+    deviation: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The record as builtin types."""

@@ -79,7 +79,24 @@ class ModelSummary:
         if own:
             rows.append(Line(f"{pad(self.say('own tests'), 10)}{self._passed(own)}"))
         rows += [self._row(group) for group in self._groups()]
-        return [*rows, *self._optional_failures(), *self._verdict()]
+        return [*rows, *self._optional_failures(), *self._deviations(), *self._verdict()]
+
+    def _deviations(self) -> list[Line]:
+        """What is known to be broken, and, loudly, what is not any more."""
+        rules: dict[str, list[Record]] = {}
+        for record in _ran(self.records):
+            if record.deviation:
+                rules.setdefault(record.deviation, []).append(record)
+        lines = []
+        for known, records in rules.items():
+            failed = [record for record in records if record.verdict == "expected_failure"]
+            if failed:
+                more = f" (+{len(failed) - 1})" if len(failed) > 1 else ""
+                lines += [Line(f"  {failed[0].id}{more}"), Line(f"      {known}")]
+            elif all(record.verdict == "passed" for record in records):
+                gone = self.say("GONE, remove it from the register: {known}", known=known)
+                lines += [Line(f"  {records[0].id}", "red"), Line(f"      {gone}", "red")]
+        return lines
 
     def _optional_failures(self) -> list[Line]:
         """In full: pytest shows core failures itself, and these nowhere."""
@@ -131,7 +148,7 @@ class ModelSummary:
         return Line(text.rstrip(), _COLOURS.get(worst.verdict, ""))
 
     def _reason(self, record: Record) -> str:
-        if record.verdict == "expected_failure" and self._is_base():
+        if record.verdict == "expected_failure" and self._is_base() and not record.deviation:
             chat = self.server.capabilities.chat if self.server else None
             who = self.say(f"decided by {chat.decided_by}") if chat else ""
             return self.say("base model: no chat template ({who})", who=who)
@@ -145,7 +162,7 @@ class ModelSummary:
         if self.error and not any(r.verdict == "passed" for r in self.records):
             return [Line(self.say("It does not work: the server is not there."), "red")]
         core = _ran(self._level("core"))
-        bad = [r for r in core if r.verdict != "passed"]
+        bad = [r for r in core if r.verdict in ("failed", "error")]
         lines = []
         if bad:
             names = ", ".join(sorted({r.endpoint or r.id for r in bad}))
@@ -166,7 +183,8 @@ class ModelSummary:
         if failed:
             text += " " + self.say("Optional checks that failed: {n}.", n=failed)
         a, b = CHAT_EXAMPLES
-        if any(r.verdict == "expected_failure" for r in self.records) and self._is_base():
+        refused = [r for r in self.records if r.verdict == "expected_failure" and not r.deviation]
+        if refused and self._is_base():
             text += " " + self.say("Chat needs a chat model, for example {a} or {b}.", a=a, b=b)
         return text
 

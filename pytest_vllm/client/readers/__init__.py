@@ -13,7 +13,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.client.exchange import Answer
-from pytest_vllm.client.readers import chat, chat_stream, completion, completion_stream
+from pytest_vllm.client.readers import (
+    chat,
+    chat_stream,
+    completion,
+    completion_stream,
+    count_tokens,
+    embeddings,
+    messages,
+    messages_stream,
+    models,
+    responses,
+    responses_stream,
+    tokenize,
+)
 
 if TYPE_CHECKING:
     from pytest_vllm.client.dialect import Dialect
@@ -39,6 +52,13 @@ class Reader:
 READERS: dict[str, Reader] = {
     "/v1/completions": Reader(completion.read, completion_stream.assemble),
     "/v1/chat/completions": Reader(chat.read, chat_stream.assemble),
+    "/v1/responses": Reader(responses.read, responses_stream.assemble),
+    "/v1/messages": Reader(messages.read, messages_stream.assemble),
+    "/v1/messages/count_tokens": Reader(count_tokens.read),
+    "/v1/models": Reader(models.read),
+    "/v1/embeddings": Reader(embeddings.read),
+    "/tokenize": Reader(tokenize.read),
+    "/detokenize": Reader(tokenize.read_text),
 }
 
 

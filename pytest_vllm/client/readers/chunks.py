@@ -1,14 +1,11 @@
-"""What all chunks of one OpenAI stream have in common, and their usage. Pure."""
+"""What all chunks of one OpenAI stream have in common, and how they follow each other. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from pytest_vllm.client import openai_shapes as shapes
-from pytest_vllm.client.failure import CheckFailed
-from pytest_vllm.client.readers.common import check_model, check_total, must
+from pytest_vllm.client.readers.chunk_usage import usage_of
+from pytest_vllm.client.readers.common import check_head, check_model, must
 from pytest_vllm.client.shapes import Shape, conform
 
 if TYPE_CHECKING:
@@ -22,10 +19,19 @@ def check_chunks(stream: Stream, shape: Shape) -> None:
     must(stream.chunks, "A stream must have chunks", seen=[])
     for position, chunk in enumerate(stream.chunks):
         conform(chunk, shape, f"chunk {position}")
+        check_head(chunk)
         check_model(chunk["model"], stream.request)
+        indices = [choice["index"] for choice in chunk["choices"]]
+        must(
+            len({*indices}) == len(indices),
+            "A chunk must have at most one part of each choice",
+            seen=indices,
+        )
     for name in ("id", "created", "model", "object"):
         values = {chunk[name] for chunk in stream.chunks}
         must(len(values) == 1, f"All chunks must have the same {name}", seen=sorted(values))
+    said = {c["system_fingerprint"] for c in stream.chunks if c.get("system_fingerprint")}
+    must(len(said) <= 1, "All chunks must have the same system_fingerprint", seen=sorted(said))
 
 
 def by_index(stream: Stream) -> dict[int, list[dict[str, Any]]]:
@@ -50,53 +56,6 @@ def by_index(stream: Stream) -> dict[int, list[dict[str, Any]]]:
             "No text must follow the finish_reason",
             seen=choices[-1],
         )
+        early = [c["stop_reason"] for c in choices[:-1] if c.get("stop_reason") is not None]
+        must(not early, "stop_reason must come with the finish_reason", seen=early)
     return parts
-
-
-def usage_of(stream: Stream) -> Mapping[str, Any] | None:
-    """The usage at the end, after checking that it stands where `stream_options` want it.
-
-    Raises CheckFailed. Source: OpenAI API reference, `stream_options.include_usage`;
-    `continuous_usage_stats` is vLLM's.
-    """
-    options = stream.request.get("stream_options", {})
-    *before, last = stream.chunks
-    if not options.get("include_usage"):
-        early = [chunk["usage"] for chunk in stream.chunks if chunk.get("usage")]
-        must(not early, "Without include_usage, no chunk must have usage", seen=early)
-        return None
-    where = [position for position, chunk in enumerate(before) if chunk.get("usage")]
-    continuous = bool(options.get("continuous_usage_stats"))
-    if last["choices"] or not last.get("usage") or (where and not continuous):
-        raise CheckFailed(
-            "With include_usage, only the last chunk must have usage, and it must have no choices",
-            seen=last,
-        )
-    must(
-        all(chunk["choices"] for chunk in before),
-        "Only the last chunk, with the usage, must have no choices",
-        seen=before,
-    )
-    conform(last["usage"], shapes.USAGE, "usage")
-    check_total(last["usage"])
-    if continuous:
-        _check_continuous(stream)
-    return dict(last["usage"])
-
-
-def _check_continuous(stream: Stream) -> None:
-    for position, chunk in enumerate(stream.chunks):
-        must(
-            chunk.get("usage"),
-            "With continuous_usage_stats, every chunk must have usage",
-            seen=f"none in chunk {position}",
-        )
-        conform(chunk["usage"], shapes.USAGE, f"chunk {position}.usage")
-        check_total(chunk["usage"])
-    counts = [chunk["usage"]["completion_tokens"] for chunk in stream.chunks]
-    if len({choice["index"] for choice in stream.choices}) == 1:
-        must(
-            all(a <= b for a, b in pairwise(counts)),
-            "With continuous_usage_stats, completion_tokens must not fall",
-            seen=counts,
-        )

@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.client.failure import CheckFailed, Text
+from pytest_vllm.client.shapes import COUNT, STRING, Shape, conform, is_number, optional
 
 if TYPE_CHECKING:
     from pytest_vllm.client.dialect import Dialect
@@ -14,13 +15,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_created",
+    "check_details",
+    "check_finish",
+    "check_head",
     "check_id",
     "check_indices",
     "check_json_type",
     "check_model",
     "check_total",
+    "is_logprob",
     "is_streamed",
+    "is_streamed_request",
     "must",
+    "stops_of",
 ]
 
 #: Seconds that a server's `created` may be off from its own `Date`: queues, and whole seconds.
@@ -36,6 +43,33 @@ def must(holds: object, rule: str, **values: Any) -> None:
 def is_streamed(answer: Answer) -> bool:
     """Whether the answer was put together from a stream."""
     return bool(answer.request.get("stream"))
+
+
+def is_streamed_request(request: Request) -> bool:
+    """Whether a stream was asked for."""
+    return bool(request.get("stream"))
+
+
+def is_logprob(value: Any) -> bool:
+    """0 or less, with a rounding to spare; vLLM writes minus infinity as -9999."""
+    return is_number(value) and -10000 <= value <= 1e-6
+
+
+def stops_of(request: Request) -> list[str]:
+    """The stop strings of a request: one may stand without a list."""
+    stops = request.get("stop", [])
+    return [stops] if isinstance(stops, str) else list(stops)
+
+
+_HEAD: dict[str, Shape] = {
+    "system_fingerprint": optional(STRING),
+    "service_tier": optional(STRING),
+}
+
+
+def check_head(body: Mapping[str, Any]) -> None:
+    """Fields that a server may leave out are strings where they are there."""
+    conform(body, _HEAD)
 
 
 def check_json_type(answer: Answer) -> None:
@@ -115,13 +149,25 @@ def check_total(usage: Mapping[str, Any]) -> None:
         "usage.prompt_tokens must count the prompt",
         seen=usage["prompt_tokens"],
     )
-    details = usage.get("prompt_tokens_details") or {}
-    cached = details.get("cached_tokens") or 0
-    must(
-        0 <= cached <= usage["prompt_tokens"],
-        "cached_tokens must be at most the tokens of the prompt",
-        seen=cached,
-    )
+
+
+def check_details(usage: Mapping[str, Any]) -> None:
+    """`prompt_tokens_details` and `completion_tokens_details` are parts of the counts."""
+    for name in ("prompt_tokens", "completion_tokens"):
+        details, where = usage.get(f"{name}_details"), f"usage.{name}_details"
+        if details is None:
+            continue
+        conform(details, {}, where)
+        for part, value in details.items():
+            if value is None or not part.endswith("_tokens"):
+                continue
+            conform(value, COUNT, f"{where}.{part}")
+            must(
+                value <= usage[name],
+                f"{where}.{part} must be at most usage.{name}",
+                expected=Text(f"at most {usage[name]}"),
+                seen=value,
+            )
 
 
 def check_finish(choice: Mapping[str, Any], request: Request, dialect: Dialect) -> None:
@@ -134,11 +180,11 @@ def check_finish(choice: Mapping[str, Any], request: Request, dialect: Dialect) 
         f"{where}.stop_reason must be null where max_tokens ended the answer",
         seen=reason,
     )
-    stops = request.get("stop", [])
-    asked = [*([stops] if isinstance(stops, str) else stops), *request.get("stop_token_ids", [])]
+    asked = [*stops_of(request), *request.get("stop_token_ids", [])]
     # A model's own end tokens, besides the first, are reported as numbers, too.
+    own = is_number(reason) and not request.get("ignore_eos")
     must(
-        reason in asked or isinstance(reason, int),
+        any(type(reason) is type(stop) and reason == stop for stop in asked) or own,
         f"{where}.stop_reason must be the stop string or token that was met",
         expected=asked,
         seen=reason,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.client import openai_shapes as shapes
 from pytest_vllm.client.readers.chunks import by_index, check_chunks, usage_of
+from pytest_vllm.client.readers.common import must
+from pytest_vllm.client.readers.completion_usage import limit_of
 
 if TYPE_CHECKING:
     from pytest_vllm.client.dialect import Dialect
@@ -22,9 +24,50 @@ def assemble(stream: Stream, dialect: Dialect) -> dict[str, Any]:
     """
     check_chunks(stream, shapes.COMPLETION_CHUNK)
     usage = usage_of(stream)
+    parts = by_index(stream)
+    for index in sorted(parts):
+        _check_parts(parts[index], stream, dialect)
     head = {k: stream.chunks[0][k] for k in ("id", "object", "created", "model")}
-    choices = [_choice(index, parts) for index, parts in sorted(by_index(stream).items())]
+    choices = [_choice(index, parts[index]) for index in sorted(parts)]
     return {**head, "choices": choices, "usage": usage}
+
+
+def _check_parts(parts: Sequence[dict[str, Any]], stream: Stream, dialect: Dialect) -> None:
+    """Each part carries what was asked for, and only the first the ids of the prompt (vLLM)."""
+    request = stream.request
+    if request.get("logprobs") is None:
+        seen = [part["logprobs"] for part in parts if part.get("logprobs") is not None]
+        must(not seen, "A chunk must have no logprobs where they were not asked for", seen=seen)
+    if not dialect.is_vllm:
+        return
+    for part in parts:
+        for name, asked in (
+            ("logprobs", request.get("logprobs") is not None),
+            ("token_ids", request.get("return_token_ids")),
+        ):
+            must(
+                part.get(name) is not None or not asked,
+                f"Every chunk must have the {name} of its text where they were asked for",
+                seen=part,
+            )
+        _check_ids(part, stream)
+    late = [part["prompt_token_ids"] for part in parts[1:] if part.get("prompt_token_ids")]
+    must(not late, "Only the first chunk of a choice must have prompt_token_ids", seen=late)
+
+
+def _check_ids(part: dict[str, Any], stream: Stream) -> None:
+    """As many ids as logprobs in each part; the echoed prompt has logprobs only."""
+    ids, logprobs = part.get("token_ids"), part.get("logprobs")
+    if ids is None or not logprobs or limit_of(stream.request) == 0:
+        return
+    echoed = part.get("prompt_token_ids") if stream.request.get("echo") else None
+    expected = len(ids) + len(echoed or ())
+    must(
+        len(logprobs["tokens"]) == expected,
+        "A chunk must have logprobs for exactly its own tokens",
+        expected=expected,
+        seen=len(logprobs["tokens"]),
+    )
 
 
 def _choice(index: int, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -32,8 +75,9 @@ def _choice(index: int, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "index": index,
         "text": "".join(part["text"] for part in parts),
         "finish_reason": parts[-1]["finish_reason"],
-        "stop_reason": parts[-1].get("stop_reason"),
-        "logprobs": _joined([part["logprobs"] for part in parts if part.get("logprobs")]),
+        # Missing stays missing: the reader of the whole says whether that is right.
+        **{k: parts[-1][k] for k in ("stop_reason",) if k in parts[-1]},
+        **_logprobs(parts),
         "token_ids": _ids([part["token_ids"] for part in parts if part.get("token_ids")]),
         "prompt_token_ids": next(
             (p["prompt_token_ids"] for p in parts if p.get("prompt_token_ids")), None
@@ -41,11 +85,13 @@ def _choice(index: int, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _joined(logprobs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def _logprobs(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Logprobs whose lists are those of all parts, one after another."""
-    if not logprobs:
-        return None
-    return {name: [e for part in logprobs for e in part.get(name) or []] for name in logprobs[0]}
+    found = [part["logprobs"] for part in parts if part.get("logprobs")]
+    if not found:
+        return {"logprobs": None} if any("logprobs" in part for part in parts) else {}
+    names = dict.fromkeys(name for part in found for name in part)
+    return {"logprobs": {n: [e for part in found for e in part.get(n) or []] for n in names}}
 
 
 def _ids(lists: Sequence[list[int]]) -> list[int] | None:

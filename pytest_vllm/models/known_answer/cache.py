@@ -19,7 +19,7 @@ from pytest_vllm.models.known_answer.weights import safetensors, tensors
 
 __all__ = ["FORMAT", "build", "cache_directory"]
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when the meaning of a checkpoint changes: new ids, another formula."""
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_vllm.models.known_answer.recipe import Recipe
 
-__all__ = ["text_files"]
+__all__ = ["text_files", "token_strings"]
 
 
 def text_files(recipe: Recipe) -> dict[str, bytes]:
@@ -74,10 +74,7 @@ def _tokenizer_config(recipe: Recipe) -> dict[str, object]:
 
 def _tokenizer() -> Mapping[str, object]:
     """Return tokenizer.json: words are looked up whole, anything else falls to bytes."""
-    alphabet = _byte_alphabet()
-    vocabulary = {special: index for index, special in enumerate(SPECIALS)}
-    for index, token in enumerate(TOKENS[len(SPECIALS) :], len(SPECIALS)):
-        vocabulary["".join(alphabet[value] for value in token)] = index
+    vocabulary = {token: index for index, token in enumerate(token_strings())}
     byte_level = {"add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": WORD_PATTERN}, "behavior": "Isolated"}
     return {
@@ -105,6 +102,13 @@ def _tokenizer() -> Mapping[str, object]:
             "merges": [],
         },
     }
+
+
+def token_strings() -> list[str]:
+    """Return every token as byte-level tokenizers write it, by id."""
+    alphabet = _byte_alphabet()
+    words = TOKENS[len(SPECIALS) :]
+    return [*SPECIALS, *("".join(alphabet[value] for value in token) for token in words)]
 
 
 def _added(special: str) -> dict[str, object]:

@@ -36,6 +36,6 @@ HEAD_DIM = 128
 """The head size that every attention kernel (ROCm, CUDA, CPU) has."""
 HEADS = 8
 KV_HEADS = 4
-"""KV_HEADS * HEAD_DIM = 512 value channels hold the one-hot of 448; two heads share each."""
+"""KV_HEADS * HEAD_DIM = 512 value channels hold the one-hot of 483; two heads share each."""
 INTERMEDIATE = 256
 MAX_POSITIONS = 4096

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.models.known_answer import chat, geometry, tokenizer
 from pytest_vllm.models.known_answer.recipe import recipe
@@ -18,7 +18,7 @@ from pytest_vllm.models.known_answer.tables import Table, memory, transitions
 from pytest_vllm.models.known_answer.vocabulary import IDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["SAFE_MARGIN", "TOLERANCE", "Answer", "KnownAnswer", "Step", "predictor"]
 
@@ -87,15 +87,19 @@ class KnownAnswer:
         return tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def chat_prompt_ids(
-        self, messages: Sequence[chat.Message], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[chat.Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        add_generation_prompt: bool = True,
     ) -> list[int]:
-        """Return the prompt that the server must make of these messages.
+        """Return the prompt that the server must make of these messages and tools.
 
         Raises ValueError for a model without a chat template.
         """
         if not self.has_chat_template:
             raise ValueError(f"{self.name} has no chat template")
-        prompt = chat.render(messages, add_generation_prompt=add_generation_prompt)
+        prompt = chat.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
         return self.encode(prompt, add_special_tokens=False)
 
     def logits(self, context: Sequence[int]) -> list[float]:

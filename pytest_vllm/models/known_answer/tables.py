@@ -14,7 +14,8 @@ from __future__ import annotations
 from functools import cache
 from hashlib import shake_256
 
-from pytest_vllm.models.known_answer.vocabulary import FIRST_WORD, TOKENS, successors
+from pytest_vllm.models.known_answer.automata import after_thinking
+from pytest_vllm.models.known_answer.vocabulary import FIRST_WORD, IDS, TOKENS, successors
 from pytest_vllm.models.known_answer.words import WORDS
 
 __all__ = ["BEST", "FLOOR", "RUNNERS_UP", "Table", "memory", "transitions"]
@@ -44,7 +45,10 @@ def _runners_up(token: int, best: int) -> list[int]:
     """Walk the words from the successor on, with a stride of the token's own."""
     start = best - FIRST_WORD if best >= FIRST_WORD else token
     stride = 1 + 67 * token % (len(WORDS) - 1)
-    return [FIRST_WORD + (start + step * stride) % len(WORDS) for step in range(1, RUNNERS_UP + 1)]
+    steps = range(1, RUNNERS_UP + 1)
+    words = [FIRST_WORD + (start + step * stride) % len(WORDS) for step in steps]
+    thought, second = map(IDS.__getitem__, after_thinking())
+    return [second, *words[1:]] if token == thought else words
 
 
 @cache

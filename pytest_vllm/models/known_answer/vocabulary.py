@@ -1,8 +1,8 @@
-"""The 448 tokens that every known-answer model knows, and which one follows which.
+"""The 483 tokens that every known-answer model knows, and which one follows which.
 
 Eight special tokens, the 256 bytes (so that any text can be encoded), five pieces of UTF-8 that
-end inside a character, and the words. An id is a position in `TOKENS`: the order is part of the
-checkpoint format. 448 is a multiple of 64, which vLLM would otherwise pad to.
+end inside a character, the words, and what the automata recite. An id is a position in `TOKENS`:
+the order is part of the checkpoint format. There is room for 508 (`geometry`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pytest_vllm.models.known_answer.automata import CHAINS
 from pytest_vllm.models.known_answer.words import LISTS, LOOPS, UNICODE, WORDS
 
 if TYPE_CHECKING:
@@ -31,14 +32,17 @@ SPECIALS = (
 # "中文😀" cut inside its characters: a streaming server must hold the halves back.
 PIECES = (b"\xe4\xb8", b"\xad\xe6", b"\x96\x87", b"\xf0\x9f", b"\x98\x80")
 
-TOKENS: tuple[bytes, ...] = (
+_PLAIN: tuple[bytes, ...] = (
     *(special.encode() for special in SPECIALS),
     *(bytes([value]) for value in range(256)),
     *PIECES,
     *(word.encode() for word in WORDS),
 )
+FIRST_WORD = len(_PLAIN) - len(WORDS)
+# Behind the others, whose ids stay what they were; a dict, since chains share their ends.
+_RECITED = dict.fromkeys(token for chain in CHAINS for token in chain if token is not None)
+TOKENS: tuple[bytes, ...] = (*_PLAIN, *(token for token in _RECITED if token not in _PLAIN))
 IDS = {token: index for index, token in enumerate(TOKENS)}
-FIRST_WORD = len(TOKENS) - len(WORDS)
 
 _DEFAULT = IDS[b" one"]
 _STOP = IDS[b"."]
@@ -53,6 +57,9 @@ def successors(end: str) -> tuple[int, ...]:
     follows = dict.fromkeys(range(len(SPECIALS)), _DEFAULT)
     follows |= _after_bytes() | _after_words()
     follows[_STOP] = IDS[end.encode()]
+    for chain in CHAINS:
+        ids = [IDS[end.encode() if token is None else token] for token in chain]
+        follows |= dict(pairwise(ids))
     return tuple(follows[index] for index in range(len(TOKENS)))
 
 

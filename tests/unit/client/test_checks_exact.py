@@ -137,8 +137,14 @@ def test_a_right_stream_passes_and_lost_text_is_found() -> None:
 def test_the_tolerance_follows_the_dtype_that_was_asked_for(
     dtype: str | None, expected: float
 ) -> None:
-    server = SimpleNamespace(spec=ServerSpec(NAME, dtype=dtype))
+    name = "known-answer/context"
+    server = SimpleNamespace(model=name, spec=ServerSpec(name, dtype=dtype))
     assert tolerance(cast("Server", server)) == expected
+
+
+def test_a_model_without_memory_must_be_exact_in_any_dtype() -> None:
+    server = SimpleNamespace(model=NAME, spec=ServerSpec(NAME, dtype="bfloat16"))
+    assert tolerance(cast("Server", server)) == 1e-3
 
 
 def test_no_test_may_insist_on_an_uncertain_text() -> None:

@@ -12,7 +12,8 @@ FULL_GPU = (
 def test_a_full_gpu_is_recognised_with_the_share_that_fits() -> None:
     found = diagnose(f"INFO\n{FULL_GPU}\nRuntimeError: Engine core initialization failed.")
     assert found.cause == "gpu_memory_utilization_too_high"
-    assert found.numbers == {"free_gib": 164.76, "total_gib": 191.98, "max_gpu_util": 0.85}
+    figures = {"free_gib": 164.76, "total_gib": 191.98, "max_gpu_util": 0.85}
+    assert figures.items() <= found.numbers.items()
     assert "--vllm-gpu-util 0.85" in found.remedy
     assert found.evidence in FULL_GPU
 
@@ -36,6 +37,14 @@ def test_an_error_that_no_rule_knows_is_shown_and_called_unknown() -> None:
     )
 
 
-def test_a_log_without_an_error_is_said_to_have_none() -> None:
-    found = diagnose("INFO ready")
+def test_an_end_without_an_error_is_unknown() -> None:
+    found = diagnose("INFO loading", state=State(False, 3))
     assert (found.cause, found.title, found.evidence) == ("unknown", "The log names no error.", "")
+
+
+def test_a_start_that_goes_on_is_slow_and_no_more() -> None:
+    found = diagnose("INFO 11-22 08:56:16 [default_loader.py:501] Loading weights")
+    assert (found.cause, found.evidence) == (
+        "slow_startup",
+        "INFO 11-22 08:56:16 [default_loader.py:501] Loading weights",
+    )

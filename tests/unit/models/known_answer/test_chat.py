@@ -63,3 +63,21 @@ def test_sample_questions_have_different_answers() -> None:
 def test_a_model_without_a_template_refuses_to_chat(name: str) -> None:
     with pytest.raises(ValueError, match="has no chat template"):
         predictor(name).chat_prompt_ids(_user("hello"))
+
+
+def test_tools_calls_and_results_are_part_of_the_prompt() -> None:
+    schema = {"type": "object", "properties": {"city": {}, "days": {}}}
+    tools: list[dict[str, object]] = [
+        {"type": "function", "function": {"name": "f", "description": "F.", "parameters": schema}},
+        {"type": "function", "function": {"name": "g"}},
+    ]
+    call = {"id": "1", "function": {"name": "f", "arguments": '{"city": "Zürich"}'}}
+    messages: list[Message] = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "Mars"},
+    ]
+    assert render(messages, tools=tools) == (
+        "<s><|tool|>f(city,days)F.<|end|><|tool|>g()<|end|>"
+        '<|assistant|><|tool|>f {"city": "Zürich"}<|end|>'
+        "<|tool|>Mars<|end|><|assistant|> Mars"
+    )

@@ -1,0 +1,186 @@
+"""The same causes in other words: versions before and after, quoted half, without their figures.
+
+Tried last, so that a sentence with figures always goes to its own rule.
+"""
+
+from __future__ import annotations
+
+from pytest_vllm.diagnosis.rules.rule import Rule, rule
+
+LOOSE: tuple[Rule, ...] = (
+    rule(
+        "gpu_memory_utilization_too_high",
+        r"is less than desired (?:GPU|CPU) memory utilization",
+        "The GPU has less free memory than vLLM was told to take.",
+        "Use a lower --vllm-gpu-util (vllm serve --gpu-memory-utilization): free / total, which rocm-smi shows; or end what holds the rest.",
+        anywhere=True,
+    ),
+    rule(
+        "kv_cache_too_small_for_max_model_len",
+        r"maximum number of tokens that can be stored in KV cache|KV cache is needed, which is larger than the available|larger than the available KV cache",
+        "The KV cache cannot hold one request of the longest allowed length.",
+        "Use a smaller --vllm-max-model-len (vllm serve --max-model-len), a higher --vllm-gpu-util (--gpu-memory-utilization), or more GPUs (--vllm-gpus; --tensor-parallel-size).",
+        anywhere=True,
+    ),
+    rule(
+        "sampler_warmup_oom",
+        r"out of memory occurred when warming up",
+        "The memory ended while vLLM tried the largest batch.",
+        "Lower --vllm-arg=--max-num-seqs=256 (vllm serve --max-num-seqs) or --vllm-gpu-util (--gpu-memory-utilization).",
+        anywhere=True,
+    ),
+    rule(
+        "lora_rank_too_high",
+        r"LoRA rank \d+ is greater than max_lora_rank",
+        "The adapter's rank is higher than the server takes.",
+        "--vllm-arg=--max-lora-rank=64, or the adapter's own rank (vllm serve --max-lora-rank).",
+        anywhere=True,
+    ),
+    rule(
+        "tp_not_dividing_heads",
+        r"must be divisible by (?:the )?tensor[_ ]parallel[_ ]size|not divisible by (?:the )?tensor",
+        "The model cannot be split evenly over so many GPUs.",
+        "Use a size that divides its attention heads: 1, 2, 4 or 8 (--vllm-gpus; --tensor-parallel-size).",
+        anywhere=True,
+    ),
+    rule(
+        "tp_exceeds_gpus",
+        r"world_size|World size .* larger|number of available GPUs",
+        "More GPUs were asked for than there are.",
+        "Use no more than there are (--vllm-gpus; --tensor-parallel-size), or hand more to the container; over several machines: --distributed-executor-backend ray.",
+        anywhere=False,
+    ),
+    rule(
+        "unsupported_architecture",
+        r"[Mm]odel architectures?.*(?:are|is) not supported|failed to be inspected|is not supported by vLLM",
+        "This vLLM cannot serve the model's architecture.",
+        "Use an image with a newer vLLM (--vllm-image), or try --vllm-arg=--model-impl=transformers.",
+        anywhere=True,
+    ),
+    rule(
+        "trust_remote_code_required",
+        r"trust_remote_code|trust-remote-code",
+        "The model brings Python code of its own, which is not run without leave.",
+        "Read that code, then --vllm-arg=--trust-remote-code (vllm serve --trust-remote-code).",
+        anywhere=False,
+    ),
+    rule(
+        "fp8_unsupported_on_gpu",
+        r"[Ss]upported fp8 dtypes|fp8\w* .*not supported",
+        "This GPU cannot compute in FP8.",
+        "MI300 or newer (gfx942, gfx950) can; else use a BF16, AWQ or GPTQ checkpoint.",
+        anywhere=False,
+    ),
+    rule(
+        "kv_cache_dtype_conflict",
+        r"kv-cache is not supported|kv cache dtype",
+        "This format of the KV cache does not go with the model.",
+        "--vllm-arg=--kv-cache-dtype=auto, or fp8_e4m3.",
+        anywhere=False,
+    ),
+    rule(
+        "triton_out_of_resources",
+        r"out of resource: |OutOfResources",
+        "A Triton kernel needs more than this GPU has.",
+        "Try another attention backend, a smaller --block-size, or a newer image.",
+        anywhere=True,
+    ),
+    rule(
+        "triton_compile_failed",
+        r"unsupported target|triton.*(?:compil|Compil)\w* (?:failed|error)",
+        "Triton could not compile a kernel for this GPU.",
+        "Use an image whose Triton supports it.",
+        anywhere=False,
+    ),
+    rule(
+        "flash_attn_missing",
+        r"\bflash[_-]attn\b|FlashAttention",
+        "FlashAttention is missing, or does not work on this GPU.",
+        "Use an official image, or another attention backend.",
+        anywhere=False,
+    ),
+    rule(
+        "library_missing",
+        r"cannot open shared object file",
+        "A library is missing.",
+        "Use an official image, or install the package that has it.",
+        anywhere=True,
+    ),
+    rule(
+        "library_mismatch",
+        r"cannot import name|undefined symbol",
+        "Two packages of the image do not fit each other.",
+        "Use an official image as it is, or reinstall vLLM with exactly its pinned dependencies.",
+        anywhere=False,
+    ),
+    rule(
+        "vllm_port_env_from_kubernetes",
+        r"appears to be a URI",
+        "Kubernetes has set VLLM_PORT, since a service is called vllm.",
+        "Rename the service, or enableServiceLinks: false in the pod.",
+        anywhere=True,
+    ),
+    rule(
+        "cli_argument_unknown",
+        r"unrecognized arguments",
+        "vLLM does not know an option.",
+        "Drop or correct it; vllm serve --help=all lists what this version knows.",
+        anywhere=True,
+    ),
+    rule(
+        "chat_template_missing",
+        r"default chat template is no longer allowed|must provide a chat template",
+        "The model has no chat template: it is a base model.",
+        "Use /v1/completions, a chat model, or --vllm-arg=--chat-template=FILE (vllm serve --chat-template FILE).",
+        anywhere=True,
+    ),
+    rule(
+        "hf_network",
+        r"Max retries exceeded|couldn't connect|Connection refused.*(?:hub|hf)|Network is unreachable",
+        "The hub cannot be reached from here.",
+        "Download the model beforehand into the folder of --vllm-hf-cache and set --vllm-env HF_HUB_OFFLINE=1.",
+        anywhere=False,
+    ),
+    rule(
+        "gloo_network",
+        r"[Gg]loo\b",
+        "The processes find no network to talk over.",
+        "Check GLOO_SOCKET_IFNAME (ip -br addr) and the container's host name.",
+        anywhere=False,
+    ),
+    rule(
+        "tokenizer_error",
+        r"[Tt]okenizer|[Ss]entence[Pp]iece|tiktoken",
+        "The tokenizer could not be loaded.",
+        "Download its files again, or use a newer image.",
+        anywhere=False,
+    ),
+    rule(
+        "weights_config_mismatch",
+        r"Attempted to load weight|KeyError: '[\w.]*(?:weight|scale|bias|proj|layers)[\w.]*'|shape.*(?:mismatch|does not match)",
+        "The weights do not fit the model's config.json.",
+        "Use config.json and weights of the same checkpoint; download both again.",
+        anywhere=False,
+    ),
+    rule(
+        "cache_not_writable",
+        r"Permission denied|Read-only file system",
+        "The server may not write where it wants to.",
+        "The line names the place: mount it writable for the container's user, or set HOME and VLLM_CACHE_ROOT to a folder that is.",
+        anywhere=False,
+    ),
+    rule(
+        "cpu_illegal_instruction",
+        r"Illegal instruction",
+        "The processor lacks an instruction that this build uses.",
+        "Use a build for this processor (lscpu | grep avx).",
+        anywhere=True,
+    ),
+    rule(
+        "slow_startup",
+        r"No available shared memory broadcast block",
+        "The workers have been busy for more than a minute: they compile, load, or hang.",
+        "Wait while rocm-smi shows work; else it is a hang: --vllm-env NCCL_P2P_DISABLE=1, --vllm-arg=--disable-custom-all-reduce.",
+        anywhere=True,
+    ),
+)

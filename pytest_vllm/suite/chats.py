@@ -1,0 +1,176 @@
+"""Chats that the suite compares, and how it compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_vllm.client.difference import difference
+from pytest_vllm.client.exchange import Request
+from pytest_vllm.client.failure import CheckFailed, Text
+from pytest_vllm.client.refusals import is_chat_refusal, server_message
+from pytest_vllm.suite.ask_for import chat
+
+if TYPE_CHECKING:
+    from pytest_vllm.client.api import Api
+    from pytest_vllm.client.exchange import Answer
+
+__all__ = [
+    "CONVERSATIONS",
+    "as_completion",
+    "content",
+    "free_answer",
+    "same",
+    "talk",
+    "template_takes",
+    "tokens",
+]
+
+Message = Mapping[str, Any]
+
+#: How far logprobs of the same tokens may be apart (nats): batches are rounded differently.
+NEAR = 0.05
+
+#: Fields that say the same thing in an answer, whichever way was asked.
+_PASSING = frozenset(
+    {"id", "created", "system_fingerprint", "service_tier", "metrics", "prompt_tokens_details"}
+)
+
+
+def _user(text: Any) -> Message:
+    return {"role": "user", "content": text}
+
+
+def _assistant(text: Any) -> Message:
+    return {"role": "assistant", "content": text}
+
+
+def _system(text: Any) -> Message:
+    return {"role": "system", "content": text}
+
+
+#: Kinds of chats, by name.
+CONVERSATIONS: dict[str, list[Message]] = {
+    "a question": [_user("What comes after Monday?")],
+    "a system prompt": [_system("Count the crows."), _user("What comes after Monday?")],
+    "three turns": [_user("Say blue"), _assistant("Blue, red"), _user("And Friday?")],
+    "a system prompt and turns": [
+        _system("Count the crows."),
+        _user("One"),
+        _assistant("Two"),
+        _user("Three"),
+        _assistant("Four"),
+        _user("Five"),
+    ],
+    "spaces and lines": [_user("  two  spaces,\n\n a line and a tab\t. ")],
+    "quotes and markup": [_user("\"a\" 'b' \\n {c} <d> &amp; {{ e }} {% f %} `g`")],
+    "other scripts": [_user("你好, Привет, 😀 é")],
+    "a long message": [_user("Monday " * 30 + "and Tuesday?")],
+    "a name": [{"role": "user", "content": "What comes after Monday?", "name": "ada"}],
+    "text parts": [_user([{"type": "text", "text": "What comes"}, {"type": "text", "text": "!"}])],
+    "parts in every role": [
+        _system([{"type": "text", "text": "Count"}]),
+        _user([{"type": "text", "text": "One"}]),
+        _assistant([{"type": "text", "text": "Two"}]),
+        _user([{"type": "text", "text": "Three"}]),
+    ],
+    "an empty message": [_user("")],
+}
+
+
+def talk(api: Api, messages: Sequence[Message], **more: Any) -> Request:
+    """A chat of these messages."""
+    return chat(api.model, **more).but(messages=list(messages))
+
+
+def content(answer: Answer, index: int = 0) -> str:
+    """What the assistant said."""
+    return str(answer.json["choices"][index]["message"]["content"] or "")
+
+
+def tokens(api: Api, messages: Sequence[Message], **more: Any) -> list[int]:
+    """The prompt that the chat template makes of messages.
+
+    Raises:
+        ChatNotSupported: There is none.
+        CheckFailed: The server does not tokenize it.
+    """
+    __tracebackhide__ = True
+    body = {"model": api.model, "messages": list(messages), **more}
+    return list(api.ask(Request("POST", "/tokenize", body)).json["tokens"])
+
+
+def template_takes(api: Api, messages: Sequence[Message]) -> None:
+    """End the test where the model's own template refuses such messages, as some do.
+
+    Raises Unsupported.
+    """
+    body = {"model": api.model, "messages": list(messages)}
+    answer = api.send(Request("POST", "/tokenize", body))
+    if answer.status == 400 and not is_chat_refusal(answer.status, answer.text):
+        api.unsupported(f"the chat template refuses it: {server_message(answer.text)}")
+
+
+def as_completion(chat_request: Request, ids: Sequence[int]) -> Request:
+    """The same question on /v1/completions, its prompt already made by the template."""
+    body = {**(chat_request.body or {}), "prompt": list(ids)}
+    del body["messages"]
+    if "logprobs" in body:
+        body["logprobs"] = body.pop("top_logprobs", 0)
+    return Request("POST", "/v1/completions", body)
+
+
+def same(api: Api, one: Request, other: Request, rule: str, *, ignore: Sequence[str] = ()) -> None:
+    """Both requests must be answered alike. Only where they differ are they asked once more.
+
+    Raises CheckFailed, which begins with the rule.
+    """
+    __tracebackhide__ = True
+    alike(lambda: (api.ask(one), api.ask(other)), rule, ignore=ignore)
+
+
+def alike(
+    ask_for_both: Callable[[], tuple[Answer, Answer]],
+    rule: str,
+    *,
+    told: Callable[[Answer], Any] = lambda answer: answer.json,
+    ignore: Sequence[str] = (),
+) -> None:
+    """Two answers must say the same; up to three tries, for near-ties of random models.
+
+    Raises CheckFailed.
+    """
+    __tracebackhide__ = True
+    for _ in range(3):
+        one, other = ask_for_both()
+        found = difference(told(one), told(other), ignore=[*_PASSING, *ignore], tolerance=NEAR)
+        if found is None:
+            return
+        failure = CheckFailed(
+            f"{rule}; {found.where} differs", expected=found.left, seen=found.right
+        ).reproduced_by(other.curl, one.curl)
+    raise failure
+
+
+def free_answer(api: Api, *, length: int = 8) -> tuple[Request, Answer]:
+    """A greedy request, and an answer with plain text that is long enough to be cut.
+
+    Raises CheckFailed where no question has one.
+    """
+    return api.once(("free chat answer", length), lambda: _free_answer(api, length))
+
+
+def _free_answer(api: Api, length: int) -> tuple[Request, Answer]:
+    seen = []
+    for question in ("What comes after Monday?", "Count from one!", "Hello", "Say anything"):
+        request = chat(api.model, question, max_tokens=24, logprobs=True)
+        answer = api.ask(request)
+        text = content(answer)
+        if len(text) >= length and text.isascii() and text.isprintable():
+            return request, answer
+        seen.append(text)
+    raise CheckFailed(
+        "A chat model must answer one of four questions with plain text",
+        expected=Text(f"{length} ASCII characters"),
+        seen=seen,
+    )

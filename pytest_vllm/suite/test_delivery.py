@@ -1,0 +1,93 @@
+"""Streams arrive while they are generated: nobody on the way may collect them.
+
+Times are compared within one answer only, with wide margins, and a longer answer is tried where
+a busy machine delivered in bursts. Who buffers the whole answer fails at every length.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vllm.client.failure import CheckFailed
+from pytest_vllm.suite.long import long_completion, read_times
+
+if TYPE_CHECKING:
+    from pytest_vllm.client.api import Api
+    from pytest_vllm.client.exchange import Stream
+
+pytestmark = [
+    pytest.mark.core,
+    pytest.mark.alone,
+    pytest.mark.endpoint("POST /v1/completions (stream)"),
+    pytest.mark.source("OpenAI reference: stream, partial progress as it becomes available"),
+]
+
+#: Tokens of the answer, one length after another until the rule is seen to hold. On two cores
+#: that others use too, a healthy vLLM delivers about every second answer in one burst.
+LENGTHS = (200, 200, 400, 400, 800, 800, 1600, 1600, 1600, 1600, 1600, 1600)
+
+#: Share of the whole time in which the first part must be there. Who buffers is near 1.
+FIRST = 0.75
+
+
+def test_the_first_part_of_a_stream_comes_well_before_the_last(api: Api) -> None:
+    def holds(tokens: int) -> bool:
+        _, times = read_times(api.client, long_completion(api, tokens, stream=True))
+        return bool(times) and times[0] < FIRST * times[-1]
+
+    _must_hold(holds, "The first part of a stream must come well before the last")
+
+
+def test_the_head_of_a_stream_comes_well_before_its_end(api: Api) -> None:
+    def holds(tokens: int) -> bool:
+        head, times = read_times(api.client, long_completion(api, tokens, stream=True))
+        return bool(times) and head < FIRST * times[-1]
+
+    _must_hold(holds, "The head of a stream must come at once, not with its end")
+
+
+def test_a_stream_comes_in_more_than_a_few_parts(api: Api) -> None:
+    def holds(tokens: int) -> bool:
+        _, times = read_times(api.client, long_completion(api, tokens, stream=True))
+        return len(times) >= 5
+
+    _must_hold(holds, "A long stream must come in many parts, not in a few")
+
+
+def test_two_streams_at_the_same_time_interleave(api: Api) -> None:
+    def holds(tokens: int) -> bool:
+        def one() -> tuple[float, float]:
+            began = time.monotonic()
+            _, times = read_times(api.client, long_completion(api, tokens, stream=True))
+            return began + times[0], began + times[-1]
+
+        (first_a, last_a), (first_b, last_b) = api.together(one, one)
+        return first_a < last_b and first_b < last_a
+
+    _must_hold(holds, "Two streams at the same time must run side by side, not one by one")
+
+
+def test_the_choices_of_a_stream_interleave(api: Api) -> None:
+    def holds(tokens: int) -> bool:
+        asked = long_completion(api, tokens, n=2, temperature=1).but(seed=tokens)
+        stream = api.stream(asked)
+        return _interleaves(stream) and stream.times[0] < FIRST * stream.times[-1]
+
+    _must_hold(holds, "The choices of a stream must come side by side, while they are generated")
+
+
+def _interleaves(stream: Stream) -> bool:
+    order = [choice["index"] for choice in stream.choices]
+    last = {index: place for place, index in enumerate(order)}
+    return all(order.index(a) < last[b] for a in last for b in last if a != b)
+
+
+def _must_hold(holds: Callable[[int], bool], rule: str) -> None:
+    for tokens in LENGTHS:
+        if holds(tokens):
+            return
+    raise CheckFailed(f"{rule} (tried {len(LENGTHS)} times, up to {LENGTHS[-1]} tokens)")

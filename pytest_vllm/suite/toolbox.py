@@ -1,0 +1,63 @@
+"""Tools to be called, and requests that make any model call one, soon and whole.
+
+A model with random weights never ends of itself: between the words of JSON it writes white space
+without end, which is JSON too. A frequency penalty makes that dear, and `strict` schemas that
+leave little choice make the rest short.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_vllm.suite.ask_for import chat
+
+if TYPE_CHECKING:
+    from pytest_vllm.client.exchange import Request
+
+__all__ = ["FORCED", "LEVELS", "PICK", "PING", "calling", "named", "tool"]
+
+#: Greedy, and done after about 140 tokens of one byte each. Where the markup of `hermes` ends a
+#: call there is nothing more to say; other formats have no such text.
+FORCED: dict[str, Any] = {"frequency_penalty": 2.0, "stop": ["</tool_call>"], "max_tokens": 220}
+
+
+def tool(name: str, *, strict: bool = True, **properties: Any) -> dict[str, Any]:
+    """A function whose parameters are all required."""
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": [*properties],
+        "additionalProperties": False,
+    }
+    function = {"name": name, "description": f"May {name}.", "parameters": schema}
+    return {"type": "function", "function": {**function, **({"strict": True} if strict else {})}}
+
+
+PICK = tool(
+    "pick_size",
+    size={"type": "string", "enum": ["small", 'größe "L"']},
+    wrapped={"type": "boolean"},
+)
+#: Only one value fits: what is streamed and what is not must be the same.
+LEVELS = tool(
+    "set_levels",
+    xs={"type": "array", "items": {"const": 7}, "minItems": 2, "maxItems": 2},
+    o={
+        "type": "object",
+        "properties": {"k": {"const": 'é\n"q"'}, "n": {"const": -1.5}},
+        "required": ["k", "n"],
+        "additionalProperties": False,
+    },
+)
+PING = tool("ping")
+
+
+def named(name: str) -> dict[str, Any]:
+    """The `tool_choice` that wants this tool."""
+    return {"type": "function", "function": {"name": name}}
+
+
+def calling(model: str, *tools: dict[str, Any], choice: Any = "required", **more: Any) -> Request:
+    """A chat whose answer must be a call of one of these tools."""
+    asked = {"tools": [*tools], "tool_choice": choice, **FORCED, **more}
+    return chat(model, "Please call a tool.", **asked)
