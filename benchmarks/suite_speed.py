@@ -33,7 +33,8 @@ import pytest
 
 CONCURRENCY = 16
 FIRST_TOKEN_S, NEXT_TOKEN_S = 0.050, 0.015
-SUITE = ["--pyargs", "pytest_vllm.suite", "-q", "-p", "no:cacheprovider", "-m", "not alone"]
+SUITE = ["--pyargs", "pytest_vllm.suite", "-q", "-p", "no:cacheprovider", "-Wdefault"]
+SUITE += ["-m", "not alone"]
 
 Record = dict[str, Any]
 
@@ -48,6 +49,7 @@ class Recording(httpx.BaseTransport):
         """Send, read all, keep both."""
         response = self.inner.handle_request(request)
         content = b"".join(response.iter_raw())
+        response.close()
         self.records.append(
             {
                 "method": request.method,
@@ -60,6 +62,10 @@ class Recording(httpx.BaseTransport):
             }
         )
         return httpx.Response(response.status_code, headers=response.headers, content=content)
+
+    def close(self) -> None:
+        """End the connections."""
+        self.inner.close()
 
 
 def record(url: str) -> list[Record]:

@@ -244,8 +244,9 @@ def has_prompt_rows(ids: Sequence[int], rows: Sequence[Sequence[float]], toleran
             for text, seen in entry.items():
                 what = f"logprob of token {text} in prompt_logprobs[{at}]"
                 _near(what, row[int(text)], seen["logprob"], tolerance)
-                better = sum(other > seen["logprob"] + tolerance for other in row)
-                worse = sum(other >= seen["logprob"] - tolerance for other in row)
+                limit = 2 * tolerance * _scale(seen["logprob"])  # both tokens may be rounded
+                better = sum(other > seen["logprob"] + limit for other in row)
+                worse = sum(other >= seen["logprob"] - limit for other in row)
                 if not better + 1 <= seen["rank"] <= max(worse, better + 1):
                     raise CheckFailed(
                         f"The rank of token {text} in prompt_logprobs[{at}] must be its place",
@@ -268,4 +269,4 @@ def _near(what: str, expected: float, seen: Any, tolerance: float) -> None:
 
 def _scale(logprob: float) -> float:
     """Tolerances are for likely tokens; a bfloat16 logit of -24 is itself rounded by 0.06."""
-    return max(1.0, abs(logprob) / 2)
+    return 1.0 if abs(logprob) < 5 else abs(logprob) / 2

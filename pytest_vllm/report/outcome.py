@@ -44,11 +44,12 @@ _LOG_LIMIT = 4000
 
 
 def level_of(item: pytest.Item) -> str:
-    """`core`, `optional`, or "" for a user's own test without a mark."""
-    for level in ("core", "optional"):
-        if item.get_closest_marker(level):
-            return level
-    return ""
+    """`core`, `optional`, or "" for a user's own test without a mark.
+
+    The closest mark counts: an optional test, or row of a table, may stand in a core module.
+    """
+    levels = (mark.name for mark in item.iter_markers() if mark.name in ("core", "optional"))
+    return next(levels, "")
 
 
 def refuse_without_server(run: Run, item: pytest.Item) -> None:

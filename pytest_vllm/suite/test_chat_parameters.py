@@ -138,6 +138,22 @@ def test_a_stop_token_ends_the_answer(api: Api) -> None:
 
 
 @pytest.mark.requires("vllm")
+@pytest.mark.source("vLLM docs: sampling parameters")
+def test_without_max_tokens_an_answer_goes_on_until_it_stops(api: Api) -> None:
+    """A forced stop token that min_tokens holds back ends the answer at a known length."""
+    request = chat(api.model, return_token_ids=True, min_tokens=40, stop_token_ids=[40])
+    answer = api.both(request.but(max_tokens=..., logit_bias={"40": 100}))
+    choice = answer.json["choices"][0]
+    seen = [choice["finish_reason"], answer.json["usage"]["completion_tokens"]]
+    must(
+        seen == ["stop", 41],
+        "Without max_tokens, an answer must go on until it stops",
+        expected=["stop", 41],
+        seen=seen,
+    )
+
+
+@pytest.mark.requires("vllm")
 def test_logit_bias_forces_and_bans_a_token(api: Api) -> None:
     request = chat(api.model, max_tokens=4, return_token_ids=True)
 
@@ -241,7 +257,7 @@ def test_logprobs_change_nothing_else(api: Api, top: int) -> None:
 @pytest.mark.requires("vllm")
 @pytest.mark.source("vLLM docs: return_tokens_as_token_ids")
 def test_tokens_are_named_by_their_ids_where_asked_for(api: Api) -> None:
-    more = {"return_tokens_as_token_ids": True, "return_token_ids": True}
+    more: dict[str, Any] = {"return_tokens_as_token_ids": True, "return_token_ids": True}
     request = chat(api.model, max_tokens=6, logprobs=True, top_logprobs=2, **more)
     choice = api.both(request).json["choices"][0]
     named = [entry["token"] for entry in choice["logprobs"]["content"]]

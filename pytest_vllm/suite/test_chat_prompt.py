@@ -248,12 +248,23 @@ def test_a_final_message_is_continued(api: Api) -> None:
 
 def test_a_final_message_cannot_be_continued_and_answered(api: Api) -> None:
     begun = [*_QUESTION, {"role": "assistant", "content": "It"}]
+    tokens(api, begun)  # or a model without a chat template says so
     refuse(api, talk(api, begun, continue_final_message=True, add_generation_prompt=True))
 
 
-def test_a_template_in_a_request_is_refused_or_used(api: Api) -> None:
-    request = talk(api, _QUESTION, max_tokens=1, return_token_ids=True)
-    request = request.but(chat_template="Zq7 amber {{ messages[0]['content'] }}")
+_TEMPLATE = "Zq7 amber {{ messages[0]['content'] }}"
+
+#: The two places where a request can bring a template of its own.
+BROUGHT: dict[str, dict[str, Any]] = {
+    "chat_template": {"chat_template": _TEMPLATE},
+    "chat_template_kwargs": {"chat_template_kwargs": {"chat_template": _TEMPLATE}},
+}
+
+
+@pytest.mark.parametrize("name", BROUGHT)
+def test_a_template_in_a_request_is_refused_or_used(api: Api, name: str) -> None:
+    tokens(api, _QUESTION)  # or a model without a chat template says so
+    request = talk(api, _QUESTION, max_tokens=1, return_token_ids=True).but(**BROUGHT[name])
     if api.send(request).status != 200:  # without --trust-request-chat-template
         refuse(api, request, says=["hat template"])
         return

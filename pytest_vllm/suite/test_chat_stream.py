@@ -39,7 +39,7 @@ def test_an_answer_is_streamed(api: Api) -> None:
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("n", [1, 2])
 def test_usage_comes_where_stream_options_want_it(api: Api, name: str, n: int) -> None:
-    some = {"n": n, "temperature": 0.7} if n > 1 else {}
+    some: dict[str, Any] = {"n": n, "temperature": 0.7} if n > 1 else {}
     request = chat(api.model, max_tokens=6, stream=True, **some, **OPTIONS[name])
     stream = api.stream(request)
     wanted = name == "include_usage"
@@ -54,7 +54,7 @@ def test_usage_comes_where_stream_options_want_it(api: Api, name: str, n: int) -
 @pytest.mark.source("vLLM docs: continuous_usage_stats")
 @pytest.mark.parametrize("n", [1, 2])
 def test_usage_comes_with_every_chunk_where_asked_for(api: Api, n: int) -> None:
-    some = {"n": n, "temperature": 0.7} if n > 1 else {}
+    some: dict[str, Any] = {"n": n, "temperature": 0.7} if n > 1 else {}
     api.stream(streamed(chat(api.model, max_tokens=6, **some), **_CONTINUOUS))
 
 
@@ -64,7 +64,7 @@ def test_the_streamed_usage_is_the_unstreamed(api: Api) -> None:
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_usage_is_no_part_of_what_is_said(api: Api, n: int) -> None:
-    some = {"n": n, "temperature": 0.7} if n > 1 else {}
+    some: dict[str, Any] = {"n": n, "temperature": 0.7} if n > 1 else {}
     plain = chat(api.model, max_tokens=8, **some)
     alike(
         lambda: (api.whole(plain), api.whole(streamed(plain, include_usage=True))),

@@ -16,7 +16,7 @@ from pytest_vllm.models.known_answer import predictor
 from pytest_vllm.models.known_answer.automata import AUTOMATA, THINK, THOUGHT, after_thinking
 from pytest_vllm.models.known_answer.vocabulary import IDS
 from pytest_vllm.suite.ask_for import chat
-from pytest_vllm.suite.toolbox import tool
+from pytest_vllm.suite.toolbox import both, tool
 
 if TYPE_CHECKING:
     from pytest_vllm.client.api import Api
@@ -32,7 +32,7 @@ pytestmark = [
 
 EXACT = pytest.mark.requires("known-answer/chat")
 #: Templates and parsers listen to one of the two names, or to none.
-THINKING = {"chat_template_kwargs": {"thinking": True, "enable_thinking": True}}
+THINKING: dict[str, Any] = {"chat_template_kwargs": {"thinking": True, "enable_thinking": True}}
 PONDER = AUTOMATA["ponder"]
 
 
@@ -58,7 +58,7 @@ def _separated(api: Api, request: Request) -> Answer:
 
     Then the whole text must be there as content: a parser that loses something is no excuse.
     """
-    answer = api.both(request)
+    answer = both(api, request)
     reasoning, content = _parts(answer)
     if not reasoning and content == _raw(api, request):
         api.unsupported("no reasoning parser: <think>…</think> came as content")
@@ -72,12 +72,12 @@ def _is(answer: Answer, reasoning: str | None, content: str) -> None:
 
 
 def test_an_answer_with_thinking_streams_the_same(api: Api) -> None:
-    api.both(chat(api.model, **THINKING))
+    both(api, chat(api.model, **THINKING))
 
 
 def test_without_include_reasoning_every_token_still_counts(api: Api) -> None:
     request = chat(api.model, max_tokens=8, **THINKING)
-    shown, hidden = api.both(request), api.both(request.but(include_reasoning=False))
+    shown, hidden = both(api, request), both(api, request.but(include_reasoning=False))
 
     def check(seen: Answer) -> None:
         usage, whole = seen.json["usage"], shown.json["usage"]
@@ -112,7 +112,7 @@ def test_reasoning_is_separated_from_the_answer(api: Api) -> None:
 @EXACT
 def test_include_reasoning_false_leaves_the_answer_only(api: Api) -> None:
     _separated(api, _ponder(api))
-    hidden = api.both(_ponder(api, include_reasoning=False))
+    hidden = both(api, _ponder(api, include_reasoning=False))
     hidden.check(lambda seen: _is(seen, None, PONDER.content))
 
 
@@ -143,7 +143,7 @@ def test_after_reasoning_a_tool_may_be_called(api: Api) -> None:
     second = IDS[after_thinking()[1]]
     weather: dict[str, Any] = {"city": {}, "days": {}, "metric": {}}
     tools = [tool("get_weather", strict=False, **weather)]
-    answer = api.both(_ponder(api, tools=tools, logit_bias={str(second): 2}))
+    answer = both(api, _ponder(api, tools=tools, logit_bias={str(second): 2}))
 
     def check(seen: Answer) -> None:
         _is(seen, PONDER.reasoning, "")
@@ -158,7 +158,7 @@ def test_after_reasoning_a_tool_may_be_called(api: Api) -> None:
 @EXACT
 def test_an_answer_without_thought_has_no_reasoning(api: Api) -> None:
     """Without the switch of `THINKING`; a parser that takes all for a thought is no mistake."""
-    answer = api.both(chat(api.model, "What comes after Monday?"))
+    answer = both(api, chat(api.model, "What comes after Monday?"))
 
     def check(seen: Answer) -> None:
         reasoning, content = _parts(seen)

@@ -72,7 +72,7 @@ def test_a_null_is_the_default(api: Api, name: str) -> None:
     agree(
         f"`{name}` that is null must be as if it were not given",
         lambda: api.ask(respond(api.model)),
-        lambda: api.ask(respond(api.model, **{name: None})),
+        lambda: api.ask(respond(api.model).but(**{name: None})),
     )
 
 

@@ -14,9 +14,11 @@ from pytest_vllm.client.difference import difference
 from pytest_vllm.client.failure import CheckFailed
 from pytest_vllm.client.readers.common import must
 from pytest_vllm.suite.ask_for import chat
-from pytest_vllm.suite.toolbox import LEVELS, PICK, PING, calling, named
+from pytest_vllm.suite.toolbox import LEVELS, PICK, PING, both, calling, named
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_vllm.client.api import Api
     from pytest_vllm.client.exchange import Answer, Request
 
@@ -40,7 +42,7 @@ def _calls(answer: Answer, choice: int = 0) -> list[dict[str, Any]]:
 
 def _called(api: Api, request: Request) -> Answer:
     """Ask both ways. White space between the arguments may differ: a parser may write them anew."""
-    answer = api.both(request, ignore=("arguments",))
+    answer = both(api, request, ignore=("arguments",))
     return answer.check(_is_called)
 
 
@@ -68,13 +70,13 @@ def test_with_parallel_tool_calls_false_one_tool_is_called(api: Api) -> None:
 
 
 def test_with_tool_choice_none_no_tool_is_called(api: Api) -> None:
-    api.both(chat(api.model, tools=[PICK, PING], tool_choice="none"))
+    both(api, chat(api.model, tools=[PICK, PING], tool_choice="none"))
 
 
 @pytest.mark.requires("tools")
 def test_with_tool_choice_auto_an_answer_may_do_without_a_call(api: Api) -> None:
-    left_out = api.both(chat(api.model, tools=[PICK, PING], max_tokens=8))
-    auto = api.both(chat(api.model, tools=[PICK, PING], max_tokens=8, tool_choice="auto"))
+    left_out = both(api, chat(api.model, tools=[PICK, PING], max_tokens=8))
+    auto = both(api, chat(api.model, tools=[PICK, PING], max_tokens=8, tool_choice="auto"))
     found = difference(
         left_out.json["choices"], auto.json["choices"], ignore=("id", "logprobs"), tolerance=0.05
     )
@@ -149,15 +151,18 @@ def test_tools_are_forgotten_after_their_request(api: Api) -> None:
     for request in (calling(api.model, PING), chat(api.model, tools=[PICK], tool_choice="none")):
         api.ask(request)
         after = api.ask(plain)
-        prompts = [answer.json["usage"]["prompt_tokens"] for answer in (before, after)]
-        after.check(
-            lambda _, seen=prompts: must(
-                seen[0] == seen[1],
-                "Tools of another request must not be in the prompt",
-                expected=seen[0],
-                seen=seen[1],
-            )
-        )
+        after.check(_has_prompt_of(before))
+
+
+def _has_prompt_of(before: Answer) -> Callable[[Answer], None]:
+    expected = before.json["usage"]["prompt_tokens"]
+
+    def check(answer: Answer) -> None:
+        seen = answer.json["usage"]["prompt_tokens"]
+        rule = "Tools of another request must not be in the prompt"
+        must(seen == expected, rule, expected=expected, seen=seen)
+
+    return check
 
 
 @pytest.mark.requires("vllm")

@@ -10,7 +10,7 @@ from pytest_vllm.client.readers.common import must
 from pytest_vllm.models.known_answer import predictor
 from pytest_vllm.models.known_answer.automata import AUTOMATA, Automaton, Call
 from pytest_vllm.suite.ask_for import chat
-from pytest_vllm.suite.toolbox import tool
+from pytest_vllm.suite.toolbox import both, tool
 
 if TYPE_CHECKING:
     from pytest_vllm.client.api import Api
@@ -60,7 +60,7 @@ def _is(word: str, answer: Answer, calls: tuple[Call, ...] | None = None) -> Non
 @pytest.mark.parametrize("word", CALLING)
 def test_calls_are_those_that_the_model_wrote(api: Api, word: str) -> None:
     request = _request(api, word)
-    answer = api.both(request).check(lambda seen: _is(word, seen))
+    answer = both(api, request).check(lambda seen: _is(word, seen))
     model = predictor(api.model)
     ids = model.chat_prompt_ids((request.body or {})["messages"], tools=TOOLS)
     expected = (len(ids), len(model.greedy(ids, 48)))
@@ -75,12 +75,12 @@ def test_calls_are_those_that_the_model_wrote(api: Api, word: str) -> None:
 
 def test_of_parallel_calls_the_first_is_kept_when_one_is_asked_for(api: Api) -> None:
     first = AUTOMATA["itinerary"].calls[:1]
-    answer = api.both(_request(api, "itinerary", parallel_tool_calls=False))
+    answer = both(api, _request(api, "itinerary", parallel_tool_calls=False))
     answer.check(lambda seen: _is("itinerary", seen, first))
 
 
 def test_tool_choice_auto_is_the_default(api: Api) -> None:
-    api.both(_request(api, "forecast", tool_choice="auto")).check(lambda a: _is("forecast", a))
+    both(api, _request(api, "forecast", tool_choice="auto")).check(lambda a: _is("forecast", a))
 
 
 def test_the_model_may_answer_in_words(api: Api) -> None:
@@ -93,7 +93,7 @@ def test_the_model_may_answer_in_words(api: Api) -> None:
         must(content == expected, "Plain text must stay", expected=expected, seen=content)
         must(choice["finish_reason"] == "stop", "It must end with stop", seen=choice)
 
-    api.both(request).check(check)
+    both(api, request).check(check)
 
 
 @pytest.mark.parametrize(
@@ -108,21 +108,20 @@ def test_without_tools_the_markup_is_text(api: Api, fields: dict[str, Any]) -> N
         content = seen.json["choices"][0]["message"]["content"]
         must(content == expected, "Without tools text must stay", expected=expected, seen=content)
 
-    api.both(request).check(check)
+    both(api, request).check(check)
 
 
 def test_n_choices_each_have_their_calls(api: Api) -> None:
     request = _request(api, "itinerary", n=3, temperature=0.01)
     for answer in (api.ask(request), api.whole(request)):
-        for choice in answer.json["choices"]:
-            one = {"choices": [choice]}
-            answer.check(lambda seen, only=one: _is_one(seen, only))
+        answer.check(_each_has_its_calls)
 
 
-def _is_one(answer: Answer, body: dict[str, Any]) -> None:
-    names = [c["function"]["name"] for c in body["choices"][0]["message"].get("tool_calls") or []]
+def _each_has_its_calls(answer: Answer) -> None:
     expected = [call.name for call in AUTOMATA["itinerary"].calls]
-    must(names == expected, "Each choice must have its calls", expected=expected, seen=names)
+    for choice in answer.json["choices"]:
+        names = [c["function"]["name"] for c in choice["message"].get("tool_calls") or []]
+        must(names == expected, "Each choice must have its calls", expected=expected, seen=names)
 
 
 @pytest.mark.parametrize("max_tokens", [2, 4, 6, 8])

@@ -156,7 +156,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("wrong", BAD)
 def test_malformed_tools_are_refused(api: Api, wrong: str, stream: bool) -> None:
     fields, param = BAD[wrong]
+    request = chat(api.model, **fields)
     api.refused(
-        chat(api.model, **fields, **({"stream": True} if stream else {})),
+        request.but(stream=True) if stream else request,
         param=param if api.dialect.since(0, 32) and wrong != "empty tools" else None,
     )

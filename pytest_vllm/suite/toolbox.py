@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_vllm.client.difference import difference
+from pytest_vllm.client.failure import CheckFailed
 from pytest_vllm.suite.ask_for import chat
 
 if TYPE_CHECKING:
-    from pytest_vllm.client.exchange import Request
+    from collections.abc import Sequence
 
-__all__ = ["FORCED", "LEVELS", "PICK", "PING", "calling", "named", "tool"]
+    from pytest_vllm.client.api import Api
+    from pytest_vllm.client.exchange import Answer, Request
+
+__all__ = ["FORCED", "LEVELS", "PICK", "PING", "both", "calling", "named", "tool"]
 
 #: Greedy, and done after about 140 tokens of one byte each. Where the markup of `hermes` ends a
 #: call there is nothing more to say; other formats have no such text.
@@ -61,3 +66,28 @@ def calling(model: str, *tools: dict[str, Any], choice: Any = "required", **more
     """A chat whose answer must be a call of one of these tools."""
     asked = {"tools": [*tools], "tool_choice": choice, **FORCED, **more}
     return chat(model, "Please call a tool.", **asked)
+
+
+def both(api: Api, request: Request, *, ignore: Sequence[str] = ()) -> Answer:
+    """As `Api.both`, but content that is null is the same as empty content.
+
+    vLLM writes null where all was a thought or a call, and OpenAI does; a stream that has no
+    content adds up to the empty one.
+
+    Raises what `Api.both` raises.
+    """
+    __tracebackhide__ = True
+    answer = api.both(request, ignore=("content", *ignore))
+    whole = api.whole(request.but(stream=True))
+    found = difference(_contents(answer), _contents(whole))
+    if found:
+        raise CheckFailed(
+            f"The stream must add up to the unstreamed answer; content{found.where} differs",
+            expected=found.left,
+            seen=found.right,
+        ).reproduced_by(whole.curl, answer.curl)
+    return answer
+
+
+def _contents(answer: Answer) -> list[str]:
+    return [choice["message"].get("content") or "" for choice in answer.json["choices"]]

@@ -36,7 +36,8 @@ class Fault:
     """One way to be broken.
 
     Attributes:
-        report: The id of a user's report in reports.toml.
+        report: The id of the user's report in reports.toml that it re-creates or is nearest to; ""
+            for one that was thought up from a rule.
         start: Makes a fresh state; its result stands between client and server.
         on: `any`, or what the served model must be to show it: `chat`, `known`, `embed`.
     """

@@ -115,7 +115,9 @@ def _rows(mark: pytest.Mark) -> list[tuple[str, dict[str, Any], list[pytest.Mark
             elif ids is not None:
                 row_id = list(ids)[number]
         row = dict(zip(names, value, strict=True)) if len(names) > 1 else {names[0]: value}
-        text = row_id if row_id is not None else "-".join(_word(v, n, number) for n, v in row.items())
+        text = (
+            row_id if row_id is not None else "-".join(_word(v, n, number) for n, v in row.items())
+        )
         rows.append((str(text), row, marks))
     return rows
 
@@ -135,7 +137,8 @@ def connect(url: str, model: str, kind: str | None = None) -> tuple[Server, http
     names = [entry["id"] for entry in client.get("/v1/models").json()["data"]]
     assert model in names, f"start: it must serve {model}, it serves {names}"
     first = client.post("/v1/completions", json={"model": model, "prompt": "x", "max_tokens": 1})
-    assert first.status_code == 200 and first.json()["choices"], "start: it must generate a token"
+    assert first.status_code == 200, "start: it must generate a token"
+    assert first.json()["choices"], "start: it must generate a token"
     able = capabilities.probe(client, model, user_kind=kind)
     try:
         version = str(client.get("/version").json().get("version", ""))
@@ -190,7 +193,7 @@ def judge(test: Test, server: Server, client: httpx.Client, once: Once) -> Verdi
     lacking = [name for name in sorted(test.requires) if not server.capabilities.has(name)]
     if lacking:
         return verdict("skipped", server.capabilities.why_not(lacking[0]))
-    fixtures = {"api": Api(server, client, once)}
+    fixtures: dict[str, Any] = {"api": Api(server, client, once)}
     fixtures |= {"vllm_api": fixtures["api"], "vllm_client": client, "vllm_server": server}
     fixtures["vllm_note"] = lambda text: None
     wanted = test.call.__code__.co_varnames[: test.call.__code__.co_argcount]

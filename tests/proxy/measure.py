@@ -61,11 +61,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--healthy", action="store_true")
     parser.add_argument("--fresh", action="store_true", help="only faults that --out does not have")
-    parser.add_argument("--missed", action="store_true", help="only faults that --out has as missed")
+    parser.add_argument(
+        "--missed", action="store_true", help="only faults that --out has as missed"
+    )
     parser.add_argument("--out", type=Path, default=Path("/tmp/w/faults.jsonl"))
     options = parser.parse_args(arguments)
     tests = collect(*options.test)
-    known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    known = (
+        [json.loads(line) for line in options.out.read_text().splitlines()]
+        if options.out.exists()
+        else []
+    )
     known = [entry for entry in known if entry["model"] == options.model]
     caught = {entry["fault"]: [t for t, _ in entry["red"]] for entry in known}
     healthy, _ = attempt(options.url, options.model, None, tests, 0, options.threads)
@@ -80,7 +86,8 @@ def main(arguments: list[str]) -> int:
         return bool(red)
     tests = [test for test in tests if test.name not in red]
     chosen = [
-        f for f in FAULTS.values()
+        f
+        for f in FAULTS.values()
         if (not options.fault or any(fnmatch.fnmatch(f.name, p) for p in options.fault))
         and (not options.on or f.on in options.on)
         and not (options.fresh and f.name in caught)
@@ -94,14 +101,21 @@ def main(arguments: list[str]) -> int:
             options.url, options.model, fault, order, options.enough, options.threads
         )
         failed = [v for v in verdicts if v.outcome == "failed"]
-        entry = {"model": options.model, "fault": fault.name, "mistakes": mistakes[:3],
-                 "red": [(v.test, v.rule) for v in failed]}
+        entry = {
+            "model": options.model,
+            "fault": fault.name,
+            "mistakes": mistakes[:3],
+            "red": [(v.test, v.rule) for v in failed],
+        }
         with options.out.open("a") as out:
             out.write(json.dumps(entry) + "\n")
         word = "caught" if failed else "MISSED"
         shown = f"{failed[0].test}: {failed[0].rule[:110]}" if failed else ""
-        print(f"{word} {fault.name} ({time.monotonic() - began:.1f} s) {shown}"
-              + (f" MISTAKES {mistakes[:2]}" if mistakes else ""), flush=True)
+        print(
+            f"{word} {fault.name} ({time.monotonic() - began:.1f} s) {shown}"
+            + (f" MISTAKES {mistakes[:2]}" if mistakes else ""),
+            flush=True,
+        )
         if not failed:
             missed.append(fault.name)
     print(f"{len(chosen) - len(missed)} of {len(chosen)} caught; missed: {' '.join(missed)}")

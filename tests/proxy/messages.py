@@ -37,7 +37,7 @@ class Ask:
 
     def with_body(self, body: Body) -> Ask:
         """The same request with another body."""
-        return replace(self, content=json.dumps(body, ensure_ascii=False).encode())
+        return replace(self, content=json.dumps(body).encode())
 
 
 class Cut(Exception):

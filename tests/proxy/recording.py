@@ -27,7 +27,9 @@ __all__ = ["NOT_RECORDED", "Recorder", "Replay"]
 NOT_RECORDED = "this request is not on record"
 #: Different answers to the same request (it was sampled) that are kept.
 KEPT = 6
-_ID = re.compile(r"\b(?:cmpl|chatcmpl|chatcmpl-tool|resp|msg|call|fc|rs|modelperm|toolu)[-_][0-9a-f]{8,}\b")
+_ID = re.compile(
+    r"\b(?:cmpl|chatcmpl|chatcmpl-tool|resp|msg|call|fc|rs|modelperm|toolu)[-_][0-9a-f]{8,}\b"
+)
 _CREATED = re.compile(r'("created(?:_at)?":\s?)(\d{10})')
 
 
@@ -37,7 +39,9 @@ def key_of(ask: Ask) -> str:
         body = json.dumps(json.loads(ask.content), sort_keys=True)
     except (ValueError, RecursionError):
         body = ask.content.decode("latin-1")
-    asked = {name: ask.headers.get(name, "") for name in ("authorization", "content-type", "x-api-key")}
+    asked = {
+        name: ask.headers.get(name, "") for name in ("authorization", "content-type", "x-api-key")
+    }
     whole = json.dumps([ask.method, ask.path, asked, body])
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 

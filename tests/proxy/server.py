@@ -23,7 +23,9 @@ Gone = Callable[[], bool]
 Handler = Callable[[Ask, Gone], Reply]
 
 #: Headers that belong to one connection, not to the message.
-_HOP = frozenset({"connection", "expect", "keep-alive", "transfer-encoding", "content-length", "date"})
+_HOP = frozenset(
+    {"connection", "expect", "keep-alive", "transfer-encoding", "content-length", "date"}
+)
 _SIZE = 65536
 
 
@@ -39,7 +41,7 @@ class Upstream:
         sock = socket.create_connection(self.address)
         connection = h11.Connection(h11.CLIENT)
         headers = [(k, v) for k, v in ask.headers.items() if k not in {*_HOP, "host"}]
-        headers += [("host", "%s:%d" % self.address), ("connection", "close")]
+        headers += [("host", "{}:{}".format(*self.address)), ("connection", "close")]
         if ask.content or ask.method == "POST":
             headers.append(("content-length", str(len(ask.content))))
         request = h11.Request(method=ask.method, target=ask.path, headers=headers)
@@ -59,8 +61,8 @@ class Upstream:
 
 
 def _cut() -> Iterator[bytes]:
+    yield from ()
     raise Cut
-    yield b""
 
 
 def _events(sock: socket.socket, connection: h11.Connection, gone: Gone) -> Iterator[h11.Event]:
@@ -102,7 +104,7 @@ def serving(handler: Handler) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     threading.Thread(target=_accept, args=(listener, handler), daemon=True).start()
     try:
-        yield "http://127.0.0.1:%d" % listener.getsockname()[1]
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         # Closing alone does not wake a thread that waits in accept().
         with contextlib.suppress(OSError):
@@ -171,7 +173,7 @@ def _answer(sock: socket.socket, connection: h11.Connection, ask: Ask, handler: 
         first = next(parts, b"")  # a Cut at once means: not even a head
         sock.sendall(connection.send(head) or b"")
         if ask.method != "HEAD":
-            for part in (first, *()) if first else ():
+            for part in (first,) if first else ():
                 sock.sendall(connection.send(h11.Data(part)) or b"")
             for part in parts:
                 sock.sendall(connection.send(h11.Data(part)) or b"")

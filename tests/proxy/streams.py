@@ -1,5 +1,8 @@
 """Faults of streams: framing, chunks, the order and the time in which they come."""
 
+# mypy: disable-error-code="func-returns-value"
+# A change is an expression in a table here; what it returns is nobody's business.
+
 from __future__ import annotations
 
 import itertools
@@ -9,8 +12,18 @@ from typing import Any
 
 from tests.proxy.answers import gives, pops, recount
 from tests.proxy.fault import (
-    ALL, C, GEN, H, Apply, Fault, chunks, drops, each_choice, replies, say, stream, text_of, wire,
-
+    GEN,
+    Apply,
+    Fault,
+    H,
+    chunks,
+    drops,
+    each_choice,
+    replies,
+    say,
+    stream,
+    text_of,
+    wire,
 )
 from tests.proxy.messages import Body, Cut, Frame
 
@@ -125,9 +138,17 @@ def _merged(frames: Frames, ask: Body) -> Iterable[Frame]:
 def _split_characters(frames: Frames, ask: Body) -> Iterable[Frame]:
     """Characters of several bytes are broken by chunk borders."""
     for frame in frames:
-        yield _edit(frame, lambda c: say(c, "".join(
-            "\ufffd" * len(x.encode()) if ord(x) > 127 else x for x in text_of(c)
-        ))) if frame.chunk else frame
+        yield (
+            _edit(
+                frame,
+                lambda c: say(
+                    c,
+                    "".join("\ufffd" * len(x.encode()) if ord(x) > 127 else x for x in text_of(c)),
+                ),
+            )
+            if frame.chunk
+            else frame
+        )
 
 
 def _finish_first(frames: Frames, ask: Body) -> Iterable[Frame]:
@@ -249,17 +270,27 @@ def _plain_type(reply: Any, ask: Any) -> None:
 FAULTS = [
     # framing
     F("no_done", "tgi#1896", wire(lambda parts: (p for p in parts if p != DONE))),
-    F("no_done_in_chat", "lightllm#1262", wire(lambda parts: (p for p in parts if p != DONE), (H,))),
+    F(
+        "no_done_in_chat",
+        "lightllm#1262",
+        wire(lambda parts: (p for p in parts if p != DONE), (H,)),
+    ),
     F("done_twice", "", wire(_after_done(DONE))),
     F("chunk_after_done", "vmlx-swift#109", wire(_after_done(b'data: {"x": 1}\n\n'))),
-    F("stream_is_json_type", "hermes-webui#4447", replies(
-        _plain_type, GEN, lambda r, a: r.is_stream)),
+    F(
+        "stream_is_json_type",
+        "hermes-webui#4447",
+        replies(_plain_type, GEN, lambda r, a: r.is_stream),
+    ),
     F("stream_is_ignored", "textgen#6851", drops("stream", "stream_options", paths=GEN)),
     F("no_space_free_data", "", wire(_each(lambda p: p.replace(b"data: {", b"{", 1)))),
     F("single_line_ends", "smg#2391", wire(_each(lambda p: p.replace(b"\n\n", b"\n")))),
     F("broken_json_chunk", "liter-llm#152", wire(_each(lambda p: p.replace(b"}]", b"]", 1)))),
-    F("half_a_character", "llama.cpp#28926", wire(_each(
-        lambda p: p.replace(b'"choices"', b'"x":"\xe4\xb8","choices"', 1)))),
+    F(
+        "half_a_character",
+        "llama.cpp#28926",
+        wire(_each(lambda p: p.replace(b'"choices"', b'"x":"\xe4\xb8","choices"', 1))),
+    ),
     F("stream_breaks_off", "vllm#36849", wire(_broken_off)),
     F("stream_ends_early", "inferencer#127", wire(_ends_early)),
     F("error_inside_a_200_stream", "llama.cpp#14566", wire(_error_inside)),
@@ -273,58 +304,112 @@ FAULTS = [
     F("stream_comes_at_once", "uor-r4#684", stream(_buffered)),
     F("stream_in_one_chunk", "uor-r4#684", stream(_merged)),
     F("characters_broken_by_chunks", "mlx-vlm#1076", stream(_split_characters)),
-    F("stream_text_stripped", "vllm#29953", chunks(each_choice(
-        lambda c, a: say(c, text_of(c).strip())))),
+    F(
+        "stream_text_stripped",
+        "vllm#29953",
+        chunks(each_choice(lambda c, a: say(c, text_of(c).strip()))),
+    ),
     F("stop_string_leaks_in_stream", "swiftlm#132", stream(_leak_stop)),
     F("chunk_ids_change", "onyx#13624", _new_ids),
     F("chunk_model_is_left_out", "hub#6", chunks(pops("model"))),
-    F("chunk_object_of_the_whole", "inferencer#42", chunks(
-        gives(object=lambda o: o.removesuffix(".chunk") + ("" if "chunk" in o else "s")))),
+    F(
+        "chunk_object_of_the_whole",
+        "inferencer#42",
+        chunks(gives(object=lambda o: o.removesuffix(".chunk") + ("" if "chunk" in o else "s"))),
+    ),
     F("chunk_created_is_null", "opencrabs#1499", chunks(gives(created=None))),
     F("chunk_without_choices", "litellm#376", stream(_extra_empty)),
     F("chunk_choices_missing", "vercel-ai#2763", chunks(pops("choices"))),
     F("stream_index_is_null", "ollama#7881", chunks(each_choice(gives(index=None)))),
     F("stream_index_always_0", "ollama#15457", chunks(each_choice(gives(index=0)))),
     # role and finish
-    F("role_in_every_chunk", "lightllm#1262", chunks(_delta(
-        lambda d, a: d.update(role="assistant")), (H,))),
+    F(
+        "role_in_every_chunk",
+        "lightllm#1262",
+        chunks(_delta(lambda d, a: d.update(role="assistant")), (H,)),
+    ),
     F("role_is_missing", "lightllm#1262", chunks(_delta(pops("role")), (H,))),
     F("role_is_null", "opencrabs#1499", chunks(_delta(gives(role=None)), (H,))),
     F("role_is_empty", "opencrabs#1499", chunks(_delta(gives(role="")), (H,))),
-    F("delta_is_a_message", "uor-r4#684", chunks(each_choice(
-        lambda c, a: c.update(message=c.pop("delta", {}))), (H,))),
-    F("delta_is_left_out_at_the_end", "vllm-ascend#8327", chunks(each_choice(
-        lambda c, a: c.get("finish_reason") and c.pop("delta", None)), (H,))),
+    F(
+        "delta_is_a_message",
+        "uor-r4#684",
+        chunks(each_choice(lambda c, a: c.update(message=c.pop("delta", {}))), (H,)),
+    ),
+    F(
+        "delta_is_left_out_at_the_end",
+        "vllm-ascend#8327",
+        chunks(each_choice(lambda c, a: c.get("finish_reason") and c.pop("delta", None)), (H,)),
+    ),
     F("no_finish_in_stream", "vllm-mlx#628", chunks(each_choice(gives(finish_reason=None)))),
-    F("finish_is_empty_in_chunks", "ollama#4357", chunks(each_choice(
-        lambda c, a: c.update(finish_reason=c.get("finish_reason") or "")))),
-    F("finish_key_missing_in_chunks", "vllm#19650", chunks(each_choice(
-        lambda c, a: c.get("finish_reason") or c.pop("finish_reason", None)))),
+    F(
+        "finish_is_empty_in_chunks",
+        "ollama#4357",
+        chunks(each_choice(lambda c, a: c.update(finish_reason=c.get("finish_reason") or ""))),
+    ),
+    F(
+        "finish_key_missing_in_chunks",
+        "vllm#19650",
+        chunks(each_choice(lambda c, a: c.get("finish_reason") or c.pop("finish_reason", None))),
+    ),
     F("finish_before_the_end", "litellm#376", stream(_finish_first)),
-    F("finish_in_every_chunk", "litellm#376", chunks(each_choice(
-        lambda c, a: c.update(finish_reason="stop")))),
+    F(
+        "finish_in_every_chunk",
+        "litellm#376",
+        chunks(each_choice(lambda c, a: c.update(finish_reason="stop"))),
+    ),
     F("finish_twice", "opencrabs#1499", stream(_finish_twice)),
-    F("stream_finish_is_always_stop", "generate#64", chunks(each_choice(
-        lambda c, a: c.get("finish_reason") and c.update(finish_reason="stop")))),
+    F(
+        "stream_finish_is_always_stop",
+        "generate#64",
+        chunks(each_choice(lambda c, a: c.get("finish_reason") and c.update(finish_reason="stop"))),
+    ),
     F("stream_stop_reason_is_lost", "vllm#1973", chunks(each_choice(gives(stop_reason=None)))),
-    F("finish_lost_with_logprobs", "litellm#10686", chunks(
-        each_choice(gives(finish_reason=None)), GEN, lambda ask: ask.get("logprobs"))),
+    F(
+        "finish_lost_with_logprobs",
+        "litellm#10686",
+        chunks(each_choice(gives(finish_reason=None)), GEN, lambda ask: ask.get("logprobs")),
+    ),
     # usage
-    F("usage_chunk_is_missing", "ihub-apps#1721", chunks(
-        lambda c, a: not (c.get("usage") and not c.get("choices")))),
+    F(
+        "usage_chunk_is_missing",
+        "ihub-apps#1721",
+        chunks(lambda c, a: not (c.get("usage") and not c.get("choices"))),
+    ),
     F("usage_comes_with_the_finish", "koog#1404", stream(_usage_with_finish)),
     F("usage_comes_unasked", "", stream(_usage_unasked)),
-    F("stream_usage_total_is_missing", "fastdeploy#3247", chunks(
-        _usage(lambda u: u.pop("total_tokens")))),
-    F("stream_completion_tokens_missing", "vercel-ai#2763", chunks(
-        _usage(lambda u: u.pop("completion_tokens")))),
-    F("stream_usage_is_zero", "", chunks(_usage(
-        lambda u: u.update(prompt_tokens=0, completion_tokens=0, total_tokens=0)))),
-    F("stream_usage_one_too_few", "vllm#41368", chunks(_usage(
-        lambda u: recount(u, completion_tokens=max(0, u["completion_tokens"] - 1))))),
-    F("stream_prompt_tokens_wrong", "dify-plugins#3650", chunks(_usage(
-        lambda u: recount(u, prompt_tokens=u["prompt_tokens"] + 1)))),
-    F("usage_in_every_chunk_is_the_last", "", chunks(
-        lambda c, a: c.get("usage") and recount(
-            c["usage"], completion_tokens=a.get("max_tokens") or 16))),
+    F(
+        "stream_usage_total_is_missing",
+        "fastdeploy#3247",
+        chunks(_usage(lambda u: u.pop("total_tokens"))),
+    ),
+    F(
+        "stream_completion_tokens_missing",
+        "vercel-ai#2763",
+        chunks(_usage(lambda u: u.pop("completion_tokens"))),
+    ),
+    F(
+        "stream_usage_is_zero",
+        "",
+        chunks(_usage(lambda u: u.update(prompt_tokens=0, completion_tokens=0, total_tokens=0))),
+    ),
+    F(
+        "stream_usage_one_too_few",
+        "vllm#41368",
+        chunks(_usage(lambda u: recount(u, completion_tokens=max(0, u["completion_tokens"] - 1)))),
+    ),
+    F(
+        "stream_prompt_tokens_wrong",
+        "dify-plugins#3650",
+        chunks(_usage(lambda u: recount(u, prompt_tokens=u["prompt_tokens"] + 1))),
+    ),
+    F(
+        "usage_in_every_chunk_is_the_last",
+        "",
+        chunks(
+            lambda c, a: (
+                c.get("usage") and recount(c["usage"], completion_tokens=a.get("max_tokens") or 16)
+            )
+        ),
+    ),
 ]

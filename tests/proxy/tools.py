@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from tests.proxy.fault import H, Fault, Start, chunks, each_choice, stream, together, whole
+from tests.proxy.fault import Fault, H, Start, chunks, each_choice, stream, together, whole
 from tests.proxy.messages import Body, Frame
 
 F = Fault
@@ -81,46 +81,136 @@ def _reasoning_into_content(choice: Body, ask: Body) -> None:
 
 
 FAULTS = [
-    F("tool_ids_are_missing_in_streams", "vllm#18412", _streamed(_each(lambda c: c.pop("id", 0))), "chat"),
-    F("tool_ids_are_null", "vllm#18412", _both(_each(lambda c: "id" in c and c.update(id=None))), "chat"),
-    F("tool_ids_are_the_same", "vllm#47734", _whole(_each(lambda c: c.update(id="call_0"))), "chat"),
-    F("tool_ids_in_every_chunk", "", _streamed(
-        _each(lambda c: c.setdefault("id", "call_x"))), "chat"),
+    F(
+        "tool_ids_are_missing_in_streams",
+        "vllm#18412",
+        _streamed(_each(lambda c: c.pop("id", 0))),
+        "chat",
+    ),
+    F(
+        "tool_ids_are_null",
+        "vllm#18412",
+        _both(_each(lambda c: "id" in c and c.update(id=None))),
+        "chat",
+    ),
+    F(
+        "tool_ids_are_the_same",
+        "vllm#47734",
+        _whole(_each(lambda c: c.update(id="call_0"))),
+        "chat",
+    ),
+    F(
+        "tool_ids_in_every_chunk",
+        "",
+        _streamed(_each(lambda c: c.setdefault("id", "call_x"))),
+        "chat",
+    ),
     F("tool_type_is_left_out", "lmstudio#649", _both(_each(lambda c: c.pop("type", 0))), "chat"),
-    F("tool_index_is_left_out", "ollama#7881", _streamed(_each(lambda c: c.pop("index", 0))), "chat"),
+    F(
+        "tool_index_is_left_out",
+        "ollama#7881",
+        _streamed(_each(lambda c: c.pop("index", 0))),
+        "chat",
+    ),
     F("tool_index_always_0", "ollama#15457", _streamed(_each(lambda c: c.update(index=0))), "chat"),
-    F("tool_index_starts_at_1", "bamboo#377", _streamed(_each(
-        lambda c: c.update(index=c["index"] + 1))), "chat"),
-    F("tool_arguments_are_an_object", "", _whole(_function(
-        lambda f: f.update(arguments=json.loads(f["arguments"] or "{}")))), "chat"),
-    F("tool_arguments_encoded_twice", "vllm#9693", _whole(_function(
-        lambda f: f.update(arguments=json.dumps(f["arguments"])))), "chat"),
-    F("tool_arguments_are_none_in_streams", "vllm#9693", _streamed(_function(
-        lambda f: "arguments" in f and f.update(arguments=None))), "chat"),
-    F("tool_arguments_are_empty", "vllm#9693", _both(_function(
-        lambda f: "arguments" in f and f.update(arguments=""))), "chat"),
-    F("tool_arguments_are_cut", "vllm#37937", _whole(_function(
-        lambda f: f.update(arguments=f["arguments"][:-1]))), "chat"),
+    F(
+        "tool_index_starts_at_1",
+        "bamboo#377",
+        _streamed(_each(lambda c: c.update(index=c["index"] + 1))),
+        "chat",
+    ),
+    F(
+        "tool_arguments_are_an_object",
+        "",
+        _whole(_function(lambda f: f.update(arguments=json.loads(f["arguments"] or "{}")))),
+        "chat",
+    ),
+    F(
+        "tool_arguments_encoded_twice",
+        "vllm#9693",
+        _whole(_function(lambda f: f.update(arguments=json.dumps(f["arguments"])))),
+        "chat",
+    ),
+    F(
+        "tool_arguments_are_none_in_streams",
+        "vllm#9693",
+        _streamed(_function(lambda f: "arguments" in f and f.update(arguments=None))),
+        "chat",
+    ),
+    F(
+        "tool_arguments_are_empty",
+        "vllm#9693",
+        _both(_function(lambda f: "arguments" in f and f.update(arguments=""))),
+        "chat",
+    ),
+    F(
+        "tool_arguments_are_cut",
+        "vllm#37937",
+        _whole(_function(lambda f: f.update(arguments=f["arguments"][:-1]))),
+        "chat",
+    ),
     F("tool_arguments_lose_a_fragment", "vllm#36849", stream(_first_fragment_lost, (H,)), "chat"),
     F("tool_name_is_left_out", "vllm#9048", _both(_function(lambda f: f.pop("name", 0))), "chat"),
-    F("tool_name_in_every_chunk", "", _streamed(_function(
-        lambda f: f.setdefault("name", "get_weather"))), "chat"),
-    F("tool_name_is_another", "vllm#9048", _both(_function(
-        lambda f: f.get("name") and f.update(name=f["name"] + "_1"))), "chat"),
+    F(
+        "tool_name_in_every_chunk",
+        "",
+        _streamed(_function(lambda f: f.setdefault("name", "get_weather"))),
+        "chat",
+    ),
+    F(
+        "tool_name_is_another",
+        "vllm#9048",
+        _both(_function(lambda f: f.get("name") and f.update(name=f["name"] + "_1"))),
+        "chat",
+    ),
     F("tool_calls_come_as_content", "vllm#11786", _whole(_as_content), "chat"),
-    F("tool_calls_finish_with_stop", "mlx-vlm#1014", together(
-        whole(each_choice(_stop_for_calls), (H,)), chunks(each_choice(_stop_for_calls), (H,))), "chat"),
-    F("streamed_tool_calls_finish_with_stop", "vllm#9209", chunks(
-        each_choice(_stop_for_calls), (H,)), "chat"),
-    F("only_the_first_tool_call", "vllm#11786", _whole(
-        lambda calls, choice: calls.__delitem__(slice(1, None))), "chat"),
+    F(
+        "tool_calls_finish_with_stop",
+        "mlx-vlm#1014",
+        together(
+            whole(each_choice(_stop_for_calls), (H,)), chunks(each_choice(_stop_for_calls), (H,))
+        ),
+        "chat",
+    ),
+    F(
+        "streamed_tool_calls_finish_with_stop",
+        "vllm#9209",
+        chunks(each_choice(_stop_for_calls), (H,)),
+        "chat",
+    ),
+    F(
+        "only_the_first_tool_call",
+        "vllm#11786",
+        _whole(lambda calls, choice: calls.__delitem__(slice(1, None))),
+        "chat",
+    ),
     F("tool_markup_leaks", "omlx#3153", whole(each_choice(_markup), (H,)), "chat"),
-    F("tool_calls_are_null_strings", "", whole(each_choice(
-        lambda c, a: c["message"].update(tool_calls=None) if c["message"].get("tool_calls") else None),
-        (H,)), "chat"),
-    F("empty_tool_calls_in_deltas", "", chunks(each_choice(
-        lambda c, a: (c.get("delta") or {}).setdefault("tool_calls", [])), (H,)), "chat"),
-    F("reasoning_in_content", "vllm#45687", together(
-        whole(each_choice(_reasoning_into_content), (H,)),
-        chunks(each_choice(_reasoning_into_content), (H,))), "reasoning"),
+    F(
+        "tool_calls_are_null_strings",
+        "",
+        whole(
+            each_choice(
+                lambda c, a: (
+                    c["message"].update(tool_calls=None) if c["message"].get("tool_calls") else None
+                )
+            ),
+            (H,),
+        ),
+        "chat",
+    ),
+    F(
+        "empty_tool_calls_in_deltas",
+        "",
+        chunks(each_choice(lambda c, a: (c.get("delta") or {}).setdefault("tool_calls", [])), (H,)),
+        "chat",
+    ),
+    F(
+        "reasoning_in_content",
+        "vllm#45687",
+        together(
+            whole(each_choice(_reasoning_into_content), (H,)),
+            chunks(each_choice(_reasoning_into_content), (H,)),
+        ),
+        "reasoning",
+    ),
 ]

@@ -12,6 +12,7 @@ import json
 import random
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.proxy.catalogue import FAULTS
@@ -24,6 +25,8 @@ from tests.proxy.server import Handler, Upstream, serving
 
 #: How many tests are kept for each fault: red ones, and neighbours that stay green.
 RED, GREEN = 2, 2
+#: How many faults are tried at the same time.
+TOGETHER = 4
 
 
 def tried(handler: Handler, model: str, fault: Fault | None, tests: list[Test]) -> list[Verdict]:
@@ -57,21 +60,26 @@ def main(arguments: list[str]) -> None:
     red = {f: [t for t in dict.fromkeys(names) if t in tests][:RED] for f, names in known.items()}
     stable = sorted({t for names in red.values() for t in names})
     healthy = judged(tried(recorder, model, None, [tests[name] for name in stable]), {})
-    expected: dict[str, Expected] = {}
+    plans = []
     pick = random.Random(0)
     for fault in FAULTS.values():
         asked = [t for t in red.get(fault.name, []) if t not in healthy]
-        if not asked and "start" not in known.get(fault.name, []):
-            continue
-        others = pick.sample([t for t in stable if t not in asked and t not in healthy], GREEN)
-        verdicts = tried(recorder, model, fault, [tests[name] for name in (*asked, *others)])
-        seen = judged(verdicts, healthy)
+        if asked or "start" in known.get(fault.name, []):
+            others = [t for t in stable if t not in asked and t not in healthy]
+            plans.append((fault, [tests[t] for t in (*asked, *pick.sample(others, GREEN))]))
+
+    def measure(plan: tuple[Fault, list[Test]]) -> tuple[str, Expected]:
+        verdicts = tried(recorder, model, *plan)
         passed = tuple(v.test for v in verdicts if v.outcome == "passed")
-        if seen:
-            expected[fault.name] = Expected(seen, passed)
+        return plan[0].name, Expected(judged(verdicts, healthy), passed)
+
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        expected = {name: entry for name, entry in pool.map(measure, plans) if entry.red}
     path = FOLDER / f"{slug(model)}.json.gz"
     recorder.save(path, model=model, recorded=time.strftime("%Y-%m-%d"))
-    kept = {name: entry for name, entry in expected.items() if _holds(path, model, name, entry, tests)}
+    kept = {
+        name: entry for name, entry in expected.items() if _holds(path, model, name, entry, tests)
+    }
     save(model, kept)
     dropped = sorted(set(expected) - set(kept))
     print(f"{len(kept)} faults kept, {path.stat().st_size} bytes; not by replay: {dropped}")

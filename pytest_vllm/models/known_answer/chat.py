@@ -82,5 +82,5 @@ def _role(message: Message) -> str:
 
 def _text(message: Message) -> str:
     """Return the content as one string; vLLM joins a list of text parts by newlines."""
-    content: Content = message.get("content") or ""
+    content = message.get("content") or ""
     return content if isinstance(content, str) else "\n".join(part["text"] for part in content)

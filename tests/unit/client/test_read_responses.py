@@ -266,8 +266,8 @@ def put(at: int, **fields: Any) -> Callable[[Events], Any]:
     return lambda events: events[at].update(fields)
 
 
-def put_in(at: int, name: str, **fields: Any) -> Callable[[Events], Any]:
-    return lambda events: events[at][name].update(fields)
+def put_in(at: int, inner: str, /, **fields: Any) -> Callable[[Events], Any]:
+    return lambda events: events[at][inner].update(fields)
 
 
 def drop(at: int) -> Callable[[Events], Any]:

@@ -324,7 +324,7 @@ def test_a_healthy_server_gives_its_capabilities_and_no_notes(
     able = probe(client, CHAT)
     assert able.names == {
         *("chat", "completions", "tokenize", "detokenize"),
-        *("openapi", "version", "metrics", "docs", "health", "models"),
+        *("openapi", "version", "metrics", "docs", "health", "models", "generation"),
     }
     assert "POST /v1/completions" in able.endpoints
     assert able.notes == ()
