@@ -117,7 +117,13 @@ def test_n_answers_are_given(api: Api, n: int, more: dict[str, Any]) -> None:
 @pytest.mark.optional
 @pytest.mark.requires("vllm")
 def test_n_answers_are_counted_together(api: Api) -> None:
-    fields = {"n": 3, "temperature": 1, "seed": 3, "return_token_ids": True, "logprobs": 0}
+    fields: dict[str, Any] = {
+        "n": 3,
+        "temperature": 1,
+        "seed": 3,
+        "return_token_ids": True,
+        "logprobs": 0,
+    }
     answer = api.both(completion(api.model, **fields))
     count = sum(len(choice["token_ids"]) for choice in answer.json["choices"])
     seen = answer.json["usage"]["completion_tokens"]
@@ -127,7 +133,7 @@ def test_n_answers_are_counted_together(api: Api) -> None:
 def test_n_answers_are_drawn_independently(api: Api) -> None:
     # 4 answers of 16 tokens at the highest temperature: that all are equal has no chance.
     for _ in range(2):
-        answer = api.ask(completion(api.model, n=4, temperature=2, seed=..., logit_bias=None))
+        answer = api.ask(completion(api.model, n=4, temperature=2).but(seed=...))
         texts = {choice["text"] for choice in answer.json["choices"]}
         if len(texts) > 1:
             return

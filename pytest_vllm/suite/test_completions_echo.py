@@ -128,3 +128,15 @@ def test_an_echo_of_token_ids_is_the_same_as_of_their_text(api: Api) -> None:
     text = answer.json["choices"][0]["text"]
     rule = "Echo of token ids must be their text, without special tokens"
     _must_be(rule, PROMPT, text[: len(PROMPT)], answer)
+
+
+@pytest.mark.optional
+@pytest.mark.requires("vllm")
+@pytest.mark.endpoint("POST /v1/completions (stream)")
+def test_an_echoed_stream_has_no_token_ids_unasked(api: Api) -> None:
+    stream = api.stream(completion(api.model, echo=True, max_tokens=1))
+    seen = [choice for choice in stream.choices if choice.get("prompt_token_ids")]
+    if seen:
+        raise CheckFailed("prompt_token_ids must not come unasked", seen=seen[0]).reproduced_by(
+            stream.curl
+        )

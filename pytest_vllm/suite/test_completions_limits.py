@@ -79,7 +79,7 @@ def test_without_max_tokens_and_end_there_are_16_tokens(api: Api, how: dict[str,
 @pytest.mark.requires("vllm")
 @pytest.mark.parametrize("limit", [1, 17, 64, 100])
 def test_ignore_eos_runs_to_max_tokens(api: Api, limit: int) -> None:
-    more = {"ignore_eos": True, "return_token_ids": True, "logprobs": 0}
+    more: dict[str, Any] = {"ignore_eos": True, "return_token_ids": True, "logprobs": 0}
     answer = api.both(varied(api, max_tokens=limit, **more))
     [choice] = answer.json["choices"]
     _must_be("There must be max_tokens tokens", limit, len(choice["token_ids"]), answer)
@@ -113,7 +113,7 @@ def test_a_prompt_and_its_answer_may_fill_the_context(api: Api, room: int) -> No
 @pytest.mark.requires("vllm")
 @pytest.mark.source("vLLM docs, extra parameters (truncate_prompt_tokens)")
 @pytest.mark.parametrize("side", [None, "left", "right"])
-@pytest.mark.parametrize("kept", [1, 3, 1000 // 10])
+@pytest.mark.parametrize("kept", [1, 3, 100])
 def test_a_prompt_is_truncated(api: Api, side: str | None, kept: int) -> None:
     ids = tokens_of(api, "one two three four five six seven")
     more = {"truncation_side": side} if side else {}

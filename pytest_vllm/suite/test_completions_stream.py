@@ -8,7 +8,7 @@ import pytest
 
 from pytest_vllm.client.failure import CheckFailed
 from pytest_vllm.suite.ask_for import PROMPT
-from pytest_vllm.suite.facts import eventually, must_agree, tokens_of, varied
+from pytest_vllm.suite.facts import eventually, found_prompt, must_agree, tokens_of, varied
 
 if TYPE_CHECKING:
     from pytest_vllm.client.api import Api
@@ -167,8 +167,6 @@ def _asks(api: Api, request: Request) -> Any:
 
 @pytest.mark.parametrize("stop", ["first", "middle", "across"])
 def test_a_stream_never_shows_a_part_of_the_stop(api: Api, stop: str) -> None:
-    from pytest_vllm.suite.facts import found_prompt
-
     prompt, known = found_prompt(api)
     word = {
         "first": known.tokens[0],

@@ -158,6 +158,7 @@ def test_the_prompt_and_the_text_are_those_of_chat(api: Api, name: str) -> None:
         lambda: api.ask(chat_of(api.model, messages)),
         lambda: api.ask(respond(api.model, items)),
         of=of,
+        tries=2,
     )
 
 

@@ -22,6 +22,7 @@ GOOD = {
     "startup-timeout": "90",
     "stall-timeout": "90",
     "lang": "zh",
+    "concurrency": "2",
     "env": "A=1",
 }
 

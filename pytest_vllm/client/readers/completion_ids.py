@@ -39,10 +39,8 @@ def check_ids(choice: Mapping[str, Any], where: str, request: Request, dialect: 
         return
     if not request.get("return_token_ids"):
         must(ids is None, f"{where}.token_ids must not be there unasked", seen=ids)
-        # A stream with echo gives the prompt's ids with the prompt's text.
-        if not (request.get("echo") and is_streamed_request(request)):
-            rule = f"{where}.prompt_token_ids must not be there unasked"
-            must(prompt_ids is None, rule, seen=prompt_ids)
+        rule = f"{where}.prompt_token_ids must not be there unasked"
+        must(prompt_ids is None, rule, seen=prompt_ids)
         return
     conform({"token_ids": ids, "prompt_token_ids": prompt_ids}, _IDS, where)
     prompt = prompts_of(request)[choice["index"] // request.get("n", 1)]

@@ -29,6 +29,9 @@ def assemble(stream: Stream, dialect: Dialect) -> dict[str, Any]:
         _check_parts(parts[index], stream, dialect)
     head = {k: stream.chunks[0][k] for k in ("id", "object", "created", "model")}
     choices = [_choice(index, parts[index]) for index in sorted(parts)]
+    if stream.request.get("echo") and not stream.request.get("return_token_ids"):
+        # vLLM gives them with the echoed text, unasked; a test of its own says so.
+        choices = [{**choice, "prompt_token_ids": None} for choice in choices]
     return {**head, "choices": choices, "usage": usage}
 
 

@@ -38,7 +38,7 @@ _TIME = (
     b"\xb1\xe4\xba\xac x",
     b'", "{}"], "opt',
     b'ions": {"seconds": false, "off',
-    b'set": -1.5}}}\n</tool_call>',  # and no more: here a server may end the answer
+    b'set": -1.5}}}</tool_call>',  # As it began, and no more: a grammar may end it here.
 )
 _PING = (b'<tool_call>{"name": "pi', b'ng", "arguments": {}}</tool_call>')
 _TALK = (b"Let me see. ", b"The <tool", b"box> has it. ")

@@ -29,9 +29,9 @@ def test_a_checkpoint_is_complete_and_leaves_no_draft(name: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "folder"),
     [
-        ("known-answer/base", "base-2-066bf46a2158"),
-        ("known-answer/context", "context-2-ee49c6b2cad3"),
-        ("known-answer/chat", "chat-2-0aef96c8672a"),
+        ("known-answer/base", "base-2-315fe6e9e01b"),
+        ("known-answer/context", "context-2-f072ddf25ea8"),
+        ("known-answer/chat", "chat-2-49ad5cbebbf0"),
     ],
 )
 def test_the_bytes_are_those_that_were_tried_on_a_real_vllm(
