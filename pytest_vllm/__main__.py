@@ -1,4 +1,4 @@
-"""`python -m pytest_vllm MODEL …` runs the suite; `python -m pytest_vllm diagnose …` reads a log."""
+"""`python -m pytest_vllm MODEL …` runs the suite; `… diagnose FILE` says why a server failed."""
 
 from __future__ import annotations
 

@@ -200,12 +200,23 @@ def _is_plain(function: Callable[..., object]) -> bool:
 
 
 def _is_harmless(item: pytest.Function, name: str) -> bool:
-    """Whether a fixture of the closure is ours, or only a value of `parametrize`."""
-    definitions = item._fixtureinfo.name2fixturedefs.get(name, ())
+    """Whether a fixture of the closure is ours, a value of `parametrize`, or there already.
+
+    What lives as long as the session and is set up, the test not taking it, is as it will be at
+    the test's turn; pytest-asyncio has such a fixture for every test there is.
+    """
+    info = item._fixtureinfo
+    definitions = info.name2fixturedefs.get(name, ())
+    if definitions and name not in info.argnames and all(map(_stands, definitions)):
+        return True
     modules = {definition.func.__module__ for definition in definitions}
     if name in OURS:
         return modules <= {"pytest_vllm.plugin", "pytest_vllm.suite.conftest"}
     return name in item.callspec.params and modules <= {"_pytest.python"}
+
+
+def _stands(definition: Any) -> bool:
+    return definition.scope == "session" and definition.cached_result is not None
 
 
 def _call(item: pytest.Function, api: Api) -> Callable[[], object]:

@@ -96,6 +96,8 @@ def diagnose(
     """
     if docker_error and (found := _docker(docker_error)):
         return found
+    if docker_error and not log.strip():
+        return _unknown(Reading(), docker_error)
     state = state or ending.state_in(log)
     reading = read(log)
     if state is not None and state.oom_killed:

@@ -209,7 +209,7 @@ class Finding:
         data = models.json().get("data")
         entries = [entry for entry in data if isinstance(entry, dict)] if _is_list(data) else []
         owners = [str(entry.get("owned_by")) for entry in entries]
-        by_list = _ONLY_VLLM <= self.listed
+        by_list = self.listed.issuperset(_ONLY_VLLM)
         evidence = f"it is not vLLM: GET /v1/models says owned_by {', '.join(owners) or 'nothing'}"
         self.look("vllm", "vllm" in owners or by_list, evidence)
 

@@ -52,6 +52,22 @@ def test_tests_that_take_only_an_api_run_at_the_same_time(run: Run, server: Fake
     run(THREE_MEET, "--vllm-url", server.url).assert_outcomes(passed=3)
 
 
+def test_what_stands_for_the_whole_session_holds_up_nobody(run: Run, server: FakeServer) -> None:
+    around = "import pytest\n@pytest.fixture(autouse=True, scope='session')\ndef around(): ...\n"
+    run(around + THREE_MEET, "--vllm-url", server.url).assert_outcomes(passed=3)
+
+
+def test_an_installed_pytest_asyncio_holds_up_nobody(
+    pytester: pytest.Pytester, server: FakeServer
+) -> None:
+    pytest.importorskip("pytest_asyncio")
+    loop = "asyncio_default_fixture_loop_scope = function\n"
+    pytester.makeini(INI.replace("-p no:asyncio", "") + loop)
+    pytester.makepyfile(THREE_MEET)
+    result = pytester.runpytest_subprocess("--vllm-url", server.url, "-p", "no:xdist")
+    result.assert_outcomes(passed=3)
+
+
 def test_no_more_run_at_once_than_the_concurrency(run: Run, server: FakeServer) -> None:
     source = """
 import threading, pytest

@@ -106,7 +106,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "docker_image_missing",
-        r"No such image: (?P<image>\S+?)[\"')]|[Uu]nable to find image '(?P<wanted>[^']+)'"
+        r"No such image: (?P<image>\S+?)(?:[\"')]|$)|[Uu]nable to find image '(?P<wanted>[^']+)'"
         r"|pull access denied for (?P<denied>[^,\s]+)|manifest (?:for (?P<manifest>\S+) )?(?:not found|unknown)|repository does not exist",
         "The image is not there.",
         "Check name and tag (docker images), then docker pull it or build it; --vllm-image names another, "
