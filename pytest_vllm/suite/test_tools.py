@@ -53,20 +53,20 @@ def _is_called(answer: Answer) -> None:
 
 @TOOLS
 def test_a_named_tool_is_called(api: Api, tool: dict[str, Any]) -> None:
-    _called(api, calling(api.model, PICK, LEVELS, PING, choice=named(tool["function"]["name"])))
+    _called(api, calling(api, PICK, LEVELS, PING, choice=named(tool["function"]["name"])))
 
 
 @TOOLS
 def test_a_required_tool_is_called(api: Api, tool: dict[str, Any]) -> None:
-    _called(api, calling(api.model, tool))
+    _called(api, calling(api, tool))
 
 
 def test_of_several_tools_one_is_called(api: Api) -> None:
-    _called(api, calling(api.model, PING, PICK))
+    _called(api, calling(api, PING, PICK))
 
 
 def test_with_parallel_tool_calls_false_one_tool_is_called(api: Api) -> None:
-    _called(api, calling(api.model, PING, PICK, parallel_tool_calls=False))
+    _called(api, calling(api, PING, PICK, parallel_tool_calls=False))
 
 
 def test_with_tool_choice_none_no_tool_is_called(api: Api) -> None:
@@ -98,7 +98,7 @@ def test_without_a_parser_tool_choice_auto_is_refused_and_says_how_to_get_one(ap
 
 
 def test_ids_of_tool_calls_are_never_used_again(api: Api) -> None:
-    request = calling(api.model, PING)
+    request = calling(api, PING)
     answers = api.together(*[lambda: api.ask(request).check(_is_called)] * 3)
     ids = [call["id"] for answer in answers for call in _calls(answer)]
     answers[0].check(
@@ -108,7 +108,7 @@ def test_ids_of_tool_calls_are_never_used_again(api: Api) -> None:
 
 @BOTH
 def test_each_of_several_choices_calls_a_tool(api: Api, streamed: bool) -> None:
-    request = calling(api.model, PING, n=2, temperature=0.5)
+    request = calling(api, PING, n=2, temperature=0.5)
     answer = api.whole(request) if streamed else api.ask(request)
     calls = [call["id"] for choice in (0, 1) for call in _calls(answer, choice)]
     answer.check(
@@ -122,7 +122,7 @@ def test_each_of_several_choices_calls_a_tool(api: Api, streamed: bool) -> None:
 
 @BOTH
 def test_a_call_that_is_cut_short_has_finish_reason_length(api: Api, streamed: bool) -> None:
-    request = calling(api.model, PICK, max_tokens=1)
+    request = calling(api, PICK, max_tokens=1)
     usage = {"include_usage": True}
     answer = api.whole(request.but(stream=True, stream_options=usage)) if streamed else None
     answer = answer or api.ask(request)
@@ -136,7 +136,7 @@ def test_a_call_that_is_cut_short_has_finish_reason_length(api: Api, streamed: b
 
 
 def test_a_tool_call_may_have_logprobs(api: Api) -> None:
-    answer = _called(api, calling(api.model, PING, logprobs=True, top_logprobs=2))
+    answer = _called(api, calling(api, PING, logprobs=True, top_logprobs=2))
 
     def check(seen: Answer) -> None:
         content = (seen.json["choices"][0].get("logprobs") or {}).get("content")
@@ -148,7 +148,7 @@ def test_a_tool_call_may_have_logprobs(api: Api) -> None:
 def test_tools_are_forgotten_after_their_request(api: Api) -> None:
     plain = chat(api.model, "What is left?")
     before = api.ask(plain)
-    for request in (calling(api.model, PING), chat(api.model, tools=[PICK], tool_choice="none")):
+    for request in (calling(api, PING), chat(api.model, tools=[PICK], tool_choice="none")):
         api.ask(request)
         after = api.ask(plain)
         after.check(_has_prompt_of(before))

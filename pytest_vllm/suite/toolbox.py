@@ -62,10 +62,26 @@ def named(name: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name}}
 
 
-def calling(model: str, *tools: dict[str, Any], choice: Any = "required", **more: Any) -> Request:
-    """A chat whose answer must be a call of one of these tools."""
+def calling(api: Api, *tools: dict[str, Any], choice: Any = "required", **more: Any) -> Request:
+    """A chat whose answer must be a call of one of these tools.
+
+    Raises Unsupported where vLLM wants a parser on its command line first (since 0.32; before,
+    only tool_choice auto did).
+    """
+    if not api.has("tools"):
+        refusal = api.once("forced tool calls", lambda: _refusal(api))
+        if refusal:
+            api.unsupported(refusal)
     asked = {"tools": [*tools], "tool_choice": choice, **FORCED, **more}
-    return chat(model, "Please call a tool.", **asked)
+    return chat(api.model, "Please call a tool.", **asked)
+
+
+def _refusal(api: Api) -> str:
+    """What the server says if it lacks a tool parser; only that counts."""
+    fields = {"tools": [PING], "tool_choice": "required", "max_tokens": 1}
+    answer = api.send(chat(api.model).but(**fields))
+    lacks = answer.status == 400 and "--tool-call-parser" in answer.text
+    return f"{answer.request}: {answer.text[:200]}" if lacks else ""
 
 
 def both(api: Api, request: Request, *, ignore: Sequence[str] = ()) -> Answer:
