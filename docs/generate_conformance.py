@@ -4,7 +4,8 @@
     python docs/generate_conformance.py            # write it
     python docs/generate_conformance.py --check    # exit 1 if it is not up to date
 
-What is written by hand stands in docs/conformance.in.md, around the line `<!-- rules -->`.
+What is written by hand stands in docs/conformance.template, around the lines `<!-- rules -->` and
+`<!-- deviations -->`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vllm.deviations import REGISTER, read
+
 HERE = Path(__file__).resolve().parent
-SOURCE, TARGET, MARK = HERE / "conformance.in.md", HERE / "conformance.md", "<!-- rules -->"
+SOURCE, TARGET, MARK = HERE / "conformance.template", HERE / "conformance.md", "<!-- rules -->"
+REGISTER_MARK = "<!-- deviations -->"
 
 
 @dataclass
@@ -81,7 +85,7 @@ def _rule(item: pytest.Function, file: str, name: str) -> Rule:
 def collect() -> list[Rule]:
     """Collect the suite; nothing is started."""
     collector = Collector()
-    options = ["--collect-only", "-qq", "--no-summary", "-p", "no:cacheprovider"]
+    options = ["--collect-only", "-p", "no:terminal", "-p", "no:cacheprovider"]
     where = ["--pyargs", "pytest_vllm.suite", "--vllm-model=some/model"]
     code = pytest.main([*options, *where], plugins=[collector])
     if code != 0:
@@ -102,9 +106,18 @@ def table(rules: Iterable[Rule]) -> str:
     return "\n\n".join(parts)
 
 
+def deviations() -> str:
+    """The register, as a table."""
+    rows = [
+        f"| `{entry.test}` | {entry.versions} | {entry.reason} | {entry.issue} |"
+        for entry in read(REGISTER).entries
+    ]
+    return "\n".join(["| Test | Versions | What vLLM does | Issue |", "|---|---|---|---|", *rows])
+
+
 def main() -> int:
     """Write the page, or compare it."""
-    text = SOURCE.read_text().replace(MARK, table(collect()))
+    text = SOURCE.read_text().replace(MARK, table(collect())).replace(REGISTER_MARK, deviations())
     if "--check" in sys.argv:
         current = TARGET.read_text() if TARGET.exists() else ""
         if current != text:

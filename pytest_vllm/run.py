@@ -43,6 +43,9 @@ _KEY = pytest.StashKey["Run"]()
 #: Where an xdist worker finds the way to the controller's pool, and the run's private folder.
 WORKER_LINK, WORKER_FOLDER = "vllm_broker", "vllm_folder"
 
+#: Seconds between two looks whether the server lives, while tests that passed are reported.
+_LOOK_EVERY_S = 0.25
+
 
 class Run:
     """What pytest-vllm knows and owns during one pytest run."""
@@ -57,6 +60,7 @@ class Run:
         self._deaths: dict[ServerSpec, str] = {}
         self.complaints: list[str] = []
         self._waited_s = 0.0
+        self._looked_at = 0.0
         self._once: dict[str, Once] = {}
 
     @classmethod
@@ -291,8 +295,14 @@ class Run:
         """After a test: the report of its server's death, if it is the one to show it.
 
         Where several tests were on their way, a test that had passed is none of the suspects;
-        the report waits for the first of these, whose turn comes next.
+        the report waits for the first of these, whose turn comes next. So after tests that
+        passed ahead of their turn, and are reported within a moment, one look is enough.
         """
+        flight = self.ahead.flight(item)
+        passed = flight is not None and flight.error is None
+        if passed and time.monotonic() - self._looked_at < _LOOK_EVERY_S:
+            return None
+        self._looked_at = time.monotonic()
         suspects = self.ahead.suspects(item)
         report = self.leases.check(spec, _together(suspects))
         if report is None:

@@ -153,7 +153,7 @@ class Api:
         """Ask unstreamed and streamed; both must say the same. Returns the unstreamed answer.
 
         For requests whose answer is determined (greedy, or with a seed). Only where they
-        differ is it asked once more: under load a server may batch two equal requests
+        differ is it asked again, twice: under load a server may batch two equal requests
         differently and round a near-tie the other way.
 
         Args:
@@ -167,7 +167,7 @@ class Api:
         streamed = request.but(stream=True)
         if request.path in ("/v1/completions", "/v1/chat/completions"):
             streamed = streamed.but(stream_options={"include_usage": True})
-        for last in (False, True):
+        for last in (False, False, True):
             answer, whole = self.ask(request), self.whole(streamed)
             failure = _differ(answer, whole, [*PASSING, *ignore])
             if failure is None:

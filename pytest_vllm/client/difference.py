@@ -31,7 +31,8 @@ def difference(
         left: One value.
         right: The other.
         ignore: Names of fields, at any depth, that may differ.
-        tolerance: How far two numbers with a fraction may be apart.
+        tolerance: How far two numbers with a fraction may be apart. Of the candidates of a token
+            (`top_logprobs`, by text) the last may be another one that is as likely.
     """
     return next(_differences(left, right, "", frozenset(ignore), tolerance), None)
 
@@ -40,8 +41,9 @@ def _differences(
     left: Any, right: Any, where: str, ignore: frozenset[str], tolerance: float
 ) -> Iterator[Difference]:
     if isinstance(left, Mapping) and isinstance(right, Mapping):
+        tied = _tied(left, right, tolerance)
         for key in [*left, *(key for key in right if key not in left)]:
-            if key not in ignore:
+            if key not in ignore and key not in tied:
                 inner = f"{where}.{key}" if where else str(key)
                 yield from _differences(left.get(key), right.get(key), inner, ignore, tolerance)
     elif isinstance(left, list) and isinstance(right, list):
@@ -54,6 +56,24 @@ def _differences(
             yield _of_strings(left, right, where)
     elif not _same(left, right, tolerance):
         yield Difference(where or "the value", left, right)
+
+
+def _tied(left: Mapping[str, Any], right: Mapping[str, Any], tolerance: float) -> frozenset[str]:
+    """Candidates that one side has only, where their logprob is about the other side's least.
+
+    Which of two equally likely tokens is the last of the best is a matter of rounding.
+    """
+    values = [*left.values(), *right.values()]
+    if not tolerance or not values or not all(isinstance(value, float) for value in values):
+        return frozenset()
+    if len(left) != len(right):
+        return frozenset()
+    return frozenset(
+        key
+        for side, other in ((left, right), (right, left))
+        for key, value in side.items()
+        if key not in other and abs(value - min(other.values())) <= tolerance
+    )
 
 
 def _same(left: Any, right: Any, tolerance: float) -> bool:

@@ -47,6 +47,7 @@ _FETCHED = {
     "health": ("/health", None),
 }
 _ONLY_VLLM = frozenset({"POST /tokenize", "POST /detokenize", "GET /load", "POST /invocations"})
+_ALWAYS = frozenset({"models", "version", "metrics", "health"})
 _MESSAGES = [{"role": "user", "content": "x"}]
 _TOOL = {
     "type": "function",
@@ -198,6 +199,10 @@ class Finding:
             self.look(name, good or broken, answer.evidence)
             if name == "models":
                 self._look_for_vllm(answer)
+        if self.listed.issuperset(_ONLY_VLLM):
+            # Nobody stands before it: what every vLLM has is missing only where it is broken.
+            self.names |= _ALWAYS
+            self.missing = {k: v for k, v in self.missing.items() if k not in _ALWAYS}
         self._look_at_embeddings()
         self._look_at_generation()
         self._look_at_tools()

@@ -39,6 +39,9 @@ _NOTES = pytest.StashKey[list[str]]()
 _TOOK = pytest.StashKey[float]()
 NOTE = pytest.StashKey[str]()
 
+#: What ends a test without anything being wrong: nobody looks into the log for it.
+_NO_FAILURE = (pytest.skip.Exception, Unsupported, ChatNotSupported)
+
 #: Characters of the server's log that a report keeps.
 _LOG_LIMIT = 4000
 
@@ -188,9 +191,10 @@ def look_at_failure(item: pytest.Item, call: pytest.CallInfo[None]) -> Failure |
         return None
     death = run.death(spec, item)
     run.ahead.land(item)
-    if call.excinfo is None and death is None:
+    if death is None and (call.excinfo is None or call.excinfo.errisinstance(_NO_FAILURE)):
         return None
-    settle(server.log_path)
+    if server.log_path is not None:
+        settle(server.log_path)
     log = slice_from(server.log_path, item.stash.get(_LOG_START, 0))[-_LOG_LIMIT:]
     return Failure(death, redact(log))
 

@@ -95,6 +95,7 @@ def test_min_tokens_up_to_max_tokens_fills_it(api: Api, most: int) -> None:
     _must_be("min_tokens = max_tokens must fix the length", most, count, answer)
 
 
+@pytest.mark.alone  # fills a whole step of the engine: see test_prefix_cache
 @pytest.mark.optional
 @pytest.mark.requires("vllm")
 @pytest.mark.parametrize("room", [1, 3])

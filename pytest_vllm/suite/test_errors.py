@@ -137,6 +137,7 @@ def _says_limit(answer: Answer, limit: int) -> None:
     )
 
 
+@pytest.mark.alone  # fills a whole step of the engine: see test_prefix_cache
 @pytest.mark.optional
 @pytest.mark.requires("vllm")
 @pytest.mark.endpoint("POST /v1/completions")
@@ -190,6 +191,7 @@ def test_the_refusal_of_a_prompt_that_leaves_no_room_names_the_limit(api: Api) -
     answer.check(lambda a: _says_limit(a, limit))
 
 
+@pytest.mark.alone  # fills a whole step of the engine: see test_prefix_cache
 @pytest.mark.optional
 @pytest.mark.requires("vllm")
 @pytest.mark.endpoint("POST /v1/completions")

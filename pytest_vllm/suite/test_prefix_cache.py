@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from pytest_vllm.client.api import Api
     from pytest_vllm.client.exchange import Answer, Request
 
+# Alone: vLLM 0.32 on a CPU dies of a seeded request whose prompt is prefilled in two steps
+# (`set_offset` of a CPU generator), which a full step beside it brings about.
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.endpoint("POST /v1/completions"),
     pytest.mark.source("vLLM docs, Automatic Prefix Caching"),
 ]
