@@ -103,7 +103,15 @@ def completed_alike(api: Api, request: Request) -> None:
 def told(answer: Answer) -> dict[str, Any]:
     """What both endpoints say, in the same words."""
     body = answer.json
-    return {"choices": [_told(choice) for choice in body["choices"]], "usage": body["usage"]}
+    return {
+        "choices": [_told(choice) for choice in body["choices"]],
+        "usage": _counts(body["usage"]),
+    }
+
+
+def _counts(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """The token counts; only chat knows how many of them are thoughts."""
+    return {name: count for name, count in usage.items() if isinstance(count, int)}
 
 
 def _told(choice: Mapping[str, Any]) -> dict[str, Any]:

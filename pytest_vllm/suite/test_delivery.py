@@ -31,7 +31,7 @@ pytestmark = [
 LENGTHS = (200, 200, 400, 400, 800, 800, 1600, 1600, 1600, 1600, 1600, 1600)
 
 #: Share of the whole time in which the first part must be there. Who buffers is near 1.
-FIRST = 0.75
+FIRST = 0.9
 
 
 def test_the_first_part_of_a_stream_comes_well_before_the_last(api: Api) -> None:

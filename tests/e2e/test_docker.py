@@ -24,17 +24,19 @@ def test_a_base_model_passes(opt: Finished) -> None:
 def test_core_checks_pass(opt: Finished) -> None:
     core = [test for test in opt.results["tests"] if test["level"] == "core"]
     ran = [test for test in core if test["verdict"] != "unsupported"]
-    assert len(ran) >= 2
-    assert {test["verdict"] for test in ran} == {"passed"}
+    assert len(ran) >= 200
+    # Known deviations of this vLLM are expected.
+    assert {test["verdict"] for test in ran} <= {"passed", "expected_failure"}
 
 
 def test_chat_on_a_base_model_is_an_expected_failure(opt: Finished) -> None:
-    assert opt.verdicts("POST /v1/chat/completions") == {"expected_failure"}
+    chats = [t for t in opt.results["tests"] if "test_chat.py::test_a_question_is" in t["id"]]
+    assert {test["verdict"] for test in chats} == {"expected_failure"}
 
 
 def test_the_reason_names_model_evidence_and_chat_models(opt: Finished) -> None:
     message = next(
-        test["message"] for test in opt.results["tests"] if test["verdict"] == "expected_failure"
+        test["message"] for test in opt.results["tests"] if "test_chat.py::test_a_q" in test["id"]
     )
     assert "facebook/opt-125m is a base model" in message
     assert "/tokenize" in message
@@ -90,7 +92,9 @@ def test_no_container_is_left(opt: Finished, containers: Callable[[], set[str]])
 def test_a_chat_model_chats(run_pytest: Command, in_docker: list[str], chat_model: Path) -> None:
     run = run_pytest(f"--vllm-model={chat_model}", *in_docker)
     assert run.exit_code == 0, run.output
-    assert run.verdicts("POST /v1/chat/completions") == {"passed"}
+    assert run.verdicts("POST /v1/chat/completions") <= {"passed", "expected_failure"}
+    asked = [t for t in run.results["tests"] if "test_chat.py::test_a_question_is" in t["id"]]
+    assert {test["verdict"] for test in asked} == {"passed"}
 
 
 def test_a_model_that_is_not_there_is_an_error_shown_once_and_leaves_nothing(

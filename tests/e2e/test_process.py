@@ -69,8 +69,9 @@ def print_nothing(model: str, line: str) -> None:
 
 @pytest.fixture(scope="module")
 def at_url(running: Server, run_pytest: Command) -> Finished:
-    """`pytest --vllm-url URL -n 2`."""
-    return run_pytest("--vllm-url", running.base_url, "-n", "2")
+    """`pytest --vllm-url URL -n 2`, and of the suite what shows it."""
+    which = "test_known_answer or test_metrics or test_chat_stream or test_aftermath"
+    return run_pytest("--vllm-url", running.base_url, "-n", "2", "-k", which)
 
 
 def test_a_url_is_tested_without_a_start(at_url: Finished) -> None:
@@ -91,13 +92,14 @@ def test_the_server_at_a_url_still_runs_afterwards(at_url: Finished, running: Se
 
 
 def test_the_module_is_an_alias(running: Server, run_pytest: Command) -> None:
-    run = run_pytest("--vllm-url", running.base_url, module="pytest_vllm")
+    options = ("-k", "prompt_is_completed")
+    run = run_pytest("--vllm-url", running.base_url, *options, module="pytest_vllm")
     assert run.exit_code == 0, run.output
 
 
 def test_a_core_failure_exits_with_1(run_pytest: Command) -> None:
     with FakeServer(faults=frozenset({"no_done"})) as server:
-        run = run_pytest("--vllm-url", server.url)
+        run = run_pytest("--vllm-url", server.url, "-k", "unstreamed_answer and plain")
     assert run.exit_code == 1
     assert run.verdicts("POST /v1/completions (stream)") >= {"failed"}
     assert "Core does not work: POST /v1/completions (stream)." in run.output
@@ -105,7 +107,8 @@ def test_a_core_failure_exits_with_1(run_pytest: Command) -> None:
 
 def test_only_optional_failures_exit_with_0(run_pytest: Command) -> None:
     with FakeServer(faults=frozenset({"models_500"})) as server:
-        run = run_pytest("--vllm-url", server.url, "--vllm-model", server.model)
+        options = ("--vllm-model", server.model, "-k", "prompt_is_completed or served_model")
+        run = run_pytest("--vllm-url", server.url, *options)
     assert run.exit_code == 0, run.output
     assert run.verdicts("GET /v1/models") == {"optional_failed"}
 

@@ -86,8 +86,10 @@ def _check_message(choice: Mapping[str, Any], request: Request, dialect: Dialect
         seen=refusal,
     )
     other = ("tool_calls", "function_call", "refusal", "reasoning", "reasoning_content")
+    # Without it, a message that was all thought has nothing left to say.
+    hidden = (request.body or {}).get("include_reasoning") is False
     must(
-        message["content"] is not None or any(message.get(name) for name in other),
+        message["content"] is not None or hidden or any(message.get(name) for name in other),
         f"{where}.message.content must be a string where nothing else was said",
         seen=message,
     )
