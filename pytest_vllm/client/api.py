@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Api", "Once"]
 
+#: Streams of fewer parts say nothing about when they came.
+FEW_PARTS = 5
+
 T = TypeVar("T")
 
 #: What differs from one answer to the next, or is not said in a stream.
@@ -50,6 +53,7 @@ class Once:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._facts: dict[object, Future[Any]] = {}
+        self._earliest: dict[str, float] = {}
 
     def __call__(self, key: object, find: Callable[[], T]) -> T:
         """Return the fact of this key; the first who asks finds it out, the others wait."""
@@ -62,6 +66,17 @@ class Once:
             except BaseException as error:
                 future.set_exception(error)
         return future.result()
+
+    def note_delivery(self, path: str, times: Sequence[float]) -> None:
+        """Remember how early the first part of a stream came, as a share of the whole time."""
+        if len(times) >= FEW_PARTS and times[-1] > 0:
+            share = times[0] / times[-1]
+            with self._lock:
+                self._earliest[path] = min(share, self._earliest.get(path, 1.0))
+
+    def earliest(self, path: str) -> float:
+        """The smallest such share of all streams of an endpoint; 1 where there was none."""
+        return self._earliest.get(path, 1.0)
 
 
 @dataclass
@@ -125,7 +140,9 @@ class Api:
         __tracebackhide__ = True
         if not request.get("stream"):
             request = request.but(stream=True)
-        return read_stream(asking.ask_stream(self.client, request), self.dialect)
+        stream = asking.ask_stream(self.client, request)
+        self.once.note_delivery(request.path, stream.times)
+        return read_stream(stream, self.dialect)
 
     def whole(self, request: Request) -> Answer:
         """As `stream`, but return what the stream adds up to."""

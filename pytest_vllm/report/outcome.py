@@ -258,6 +258,9 @@ def judge(
     elif _is_forgiven(item, call, report):
         report.outcome = "skipped"
         report.wasxfail = f"optional: {error_line(call)}"
+    elif report.passed and item.get_closest_marker("chat_model"):
+        # On a base model a refusal may be expected, and need not come: some rules hold there, too.
+        report.__dict__.pop("wasxfail", None)
     if failure and failure.log and report.failed:
         report.sections.append(("vLLM server log during this test", failure.log))
     verdict = _verdict(item, report)

@@ -139,7 +139,7 @@ def text_of(api: Api, ids: Sequence[int]) -> str:
 
 def context_length(api: Api) -> int | None:
     """How many tokens fit into the model; None where the server does not say."""
-    models = api.once("models", lambda: api.ask(Request("GET", "/v1/models")).json["data"])
+    models = api.once("model cards", lambda: api.ask(Request("GET", "/v1/models")).json["data"])
     lengths = [m.get("max_model_len") for m in models if m["id"] == api.model]
     return next((length for length in lengths if isinstance(length, int)), None)
 
