@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vllm.client.failure import CheckFailed
-from pytest_vllm.suite.long import long_completion, read_times
+from pytest_vllm.suite.ask_for import chat
+from pytest_vllm.suite.long import context_length, long_completion, read_times
 
 if TYPE_CHECKING:
     from pytest_vllm.client.api import Api
@@ -90,6 +91,20 @@ def test_the_choices_of_a_stream_interleave(api: Api) -> None:
         return _interleaves(stream)
 
     _must_hold(holds, "The choices of a stream must come side by side")
+
+
+@pytest.mark.optional
+@pytest.mark.chat_model
+@pytest.mark.endpoint("POST /v1/chat/completions (stream)")
+def test_a_chat_comes_while_it_is_generated(api: Api) -> None:
+    path, room = "/v1/chat/completions", context_length(api) - 64
+
+    def holds(tokens: int) -> bool:
+        if api.once.earliest(path) >= FIRST:
+            api.stream(chat(api.model, max_tokens=min(tokens, room)))
+        return api.once.earliest(path) < FIRST
+
+    _must_hold(holds, "The first part of a chat's stream must come well before the last")
 
 
 def _interleaves(stream: Stream) -> bool:
