@@ -93,6 +93,15 @@ def read_metrics(answer: Answer) -> Metrics:
     return Metrics(values, types, answer)
 
 
+def is_of(name: str | None, model: str, root: str | None) -> bool:
+    """Whether the label `model_name` is of a model: its name, or where its files are.
+
+    vLLM that serves a model of the hub offline, without a served name, says the snapshot's folder.
+    """
+    snapshot = f"models--{model.replace('/', '--')}"
+    return name is not None and (name in (model, root) or snapshot in name)
+
+
 def look(client: httpx.Client) -> Metrics:
     """Ask for /metrics. Raises NoAnswer, CheckFailed."""
     return read_metrics(ask(client, METRICS))

@@ -144,6 +144,12 @@ def context_length(api: Api) -> int | None:
     return next((length for length in lengths if isinstance(length, int)), None)
 
 
+def root_of(api: Api) -> str | None:
+    """Where the model's files are, by its card; None where the server does not say."""
+    models = api.once("model cards", lambda: api.ask(Request("GET", "/v1/models")).json["data"])
+    return next((m.get("root") for m in models if m["id"] == api.model), None)
+
+
 def must_agree(
     rule: str, left: Answer, right: Answer, *, ignore: Sequence[str] = (), tolerance: float = 0.05
 ) -> None:

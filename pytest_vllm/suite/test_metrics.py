@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vllm.client.failure import CheckFailed
-from pytest_vllm.client.metrics import METRICS, RUNNING, WAITING, Metrics, look, look_until
+from pytest_vllm.client.metrics import METRICS, RUNNING, WAITING, Metrics, is_of, look, look_until
 from pytest_vllm.suite.ask_for import chat, completion
+from pytest_vllm.suite.facts import root_of
 from pytest_vllm.suite.long import begin, long_completion
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def test_the_models_name_is_on_every_request_counter(api: Api) -> None:
     seen = look(api.client)
     for name in ("vllm:prompt_tokens_total", "vllm:generation_tokens_total", RUNNING):
         found = {dict(labels).get("model_name") for sample, labels in seen.values if sample == name}
-        if api.model not in found:
+        if not any(is_of(label, api.model, root_of(api)) for label in found):
             raise CheckFailed(
                 f"{name} must have a sample of the served model",
                 expected=api.model,

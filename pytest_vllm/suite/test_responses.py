@@ -218,6 +218,8 @@ def test_a_stop_string_ends_the_text(api: Api) -> None:
     if not stop:
         api.unsupported("the greedy text is too short to find a stop string in it")
     begin = whole[: whole.index(stop)]
+    if not begin:
+        api.unsupported("the greedy text repeats itself from its first letter on")
     answer = api.both(respond(api.model, stop=[stop]), ignore=TIMES)
     must(text(answer) == begin, "The text must end before `stop`", expected=begin, seen=answer.json)
     kept = api.ask(respond(api.model, stop=stop, include_stop_str_in_output=True))

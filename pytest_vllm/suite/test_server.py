@@ -11,8 +11,10 @@ from pytest_vllm.client import openai_shapes as shapes
 from pytest_vllm.client.checks import has_shape, is_html, is_json
 from pytest_vllm.client.exchange import Request
 from pytest_vllm.client.failure import CheckFailed
+from pytest_vllm.client.metrics import is_of
 from pytest_vllm.client.readers.common import must
 from pytest_vllm.suite.ask_for import completion
+from pytest_vllm.suite.facts import root_of
 
 if TYPE_CHECKING:
     from pytest_vllm.client.api import Api
@@ -180,7 +182,7 @@ def test_the_metrics_are_of_the_served_model(api: Api) -> None:
         if "model_name" in sample.labels
     }
     must(
-        names == {api.model},
+        names and all(is_of(name, api.model, root_of(api)) for name in names),
         "model_name must be the served model",
         expected=api.model,
         seen=sorted(names),

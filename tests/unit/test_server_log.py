@@ -29,10 +29,10 @@ def test_errors_of_the_start_belong_to_the_start() -> None:
     assert errors_in(CRASH + READY) == []
 
 
-def test_a_refusal_that_is_logged_as_an_error_is_none() -> None:
+def test_what_the_api_server_logs_of_wrong_requests_is_no_error() -> None:
     assert errors_in(READY + REFUSAL) == []
     assert len(errors_in(READY + REFUSAL + CRASH)) == 1
 
 
-def test_a_traceback_without_a_level_counts() -> None:
-    assert len(errors_in(f"{READY}Traceback (most recent call last):\n  x\n")) == 1
+def test_an_error_of_a_worker_counts() -> None:
+    assert len(errors_in(READY + CRASH.replace("EngineCore", "Worker_TP1"))) == 1
