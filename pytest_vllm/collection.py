@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vllm.ahead import spec_of
-from pytest_vllm.report.outcome import is_alone
+from pytest_vllm.report.outcome import is_alone, level_of
 
 if TYPE_CHECKING:
     from pytest_vllm.run import Run
@@ -39,6 +39,16 @@ def _ids(specs: Sequence[ServerSpec]) -> list[str]:
     return [spec.id or "url" for spec in specs]
 
 
+def _leave_out_lower_levels(run: Run, items: list[pytest.Item]) -> None:
+    """`-m core` finds the module's mark of a test whose own mark says `optional`: leave it out."""
+    if str(run.config.getoption("markexpr", "")).strip() != "core":
+        return
+    lower = [item for item in items if spec_of(item) is not None and level_of(item) != "core"]
+    if lower:
+        run.config.hook.pytest_deselected(items=lower)
+        items[:] = [item for item in items if spec_of(item) is None or level_of(item) == "core"]
+
+
 def arrange(run: Run, items: list[pytest.Item]) -> None:
     """Put each server's tests together, those without a server first, `alone` ones last.
 
@@ -46,6 +56,7 @@ def arrange(run: Run, items: list[pytest.Item]) -> None:
     order A, B, A, B where tests have other parameters too. Tests that must be alone wait for
     all others, so the fewer changes between the two kinds the better. Otherwise the order stays.
     """
+    _leave_out_lower_levels(run, items)
     order = {spec: number for number, spec in enumerate(run.specs)}
 
     def place(item: pytest.Item) -> tuple[int, int]:

@@ -81,3 +81,17 @@ def test_servers_change_once_per_model_under_xdist(run: Run) -> None:
         starts = [r for r in server.requests if r.path == "/v1/models"]
     result.assert_outcomes(passed=8)
     assert len([r for r in starts if r.method == "GET"]) <= 2
+
+
+def test_core_means_what_the_tests_own_mark_says(run: Run) -> None:
+    source = """
+import pytest
+pytestmark = pytest.mark.core
+
+def test_must(vllm_spec): ...
+
+@pytest.mark.optional
+def test_may(vllm_spec): ...
+"""
+    result = run(source, "--vllm-model=a", "-m", "core")
+    result.assert_outcomes(passed=1, deselected=1)
