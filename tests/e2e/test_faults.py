@@ -80,8 +80,9 @@ def test_a_fault_is_caught_by_its_rule(name: str, server: Server, suite: dict[st
     red = {v.test: sentence(v.message) for v in verdicts if v.outcome == "failed"}
     assert mistakes == []
     assert red, "nobody saw it"
-    # Where the two sides differ first is up to the engine; which rule is broken is not.
-    assert {_rule(text) for text in red.values()} <= {_rule(text) for text in entry.red.values()}
+    # Which of the rules that a fault breaks is seen first is up to the engine; the quick tests,
+    # where every answer is recorded, insist on each.
+    assert {_rule(text) for text in red.values()} & {_rule(text) for text in entry.red.values()}
 
 
 def _rule(text: str) -> str:

@@ -15,7 +15,8 @@ MODELS = ("known-answer/base", "known-answer/context", "known-answer/chat")
 def three(run_pytest: Command, in_docker: list[str]) -> Finished:
     """All three models in one run with two workers."""
     chosen = [f"--vllm-model={model}" for model in MODELS]
-    return run_pytest(*chosen, *in_docker, "-n", "2")
+    which = "known_answer or test_tools_exact or test_prefix_cache or test_metrics"
+    return run_pytest(*chosen, *in_docker, "-n", "2", "-k", which)
 
 
 def test_every_exact_check_passes(three: Finished) -> None:
@@ -52,7 +53,11 @@ def test_no_container_is_left(three: Finished, containers: Callable[[], set[str]
 
 def test_float32_is_exact_to_a_thousandth(run_pytest: Command, as_process: list[str]) -> None:
     run = run_pytest(
-        "--vllm-model=known-answer/context", *as_process, "--vllm-dtype=float32", "-k", "known"
+        "--vllm-model=known-answer/context",
+        *as_process,
+        "--vllm-dtype=float32",
+        "-k",
+        "test_known_answer",
     )
     assert run.exit_code == 0, run.output
     assert sum(test["verdict"] == "passed" for test in run.results["tests"]) >= 2
