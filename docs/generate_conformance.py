@@ -10,6 +10,8 @@ What is written by hand stands in docs/conformance.template, around the lines `<
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -85,9 +87,10 @@ def _rule(item: pytest.Function, file: str, name: str) -> Rule:
 def collect() -> list[Rule]:
     """Collect the suite; nothing is started."""
     collector = Collector()
-    options = ["--collect-only", "-p", "no:terminal", "-p", "no:cacheprovider"]
+    options = ["--collect-only", "-qq", "-p", "no:cacheprovider"]
     where = ["--pyargs", "pytest_vllm.suite", "--vllm-model=some/model"]
-    code = pytest.main([*options, *where], plugins=[collector])
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = pytest.main([*options, *where], plugins=[collector])
     if code != 0:
         sys.exit(f"the suite cannot be collected (pytest says {code})")
     return list(collector.rules.values())
