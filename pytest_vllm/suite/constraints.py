@@ -5,6 +5,7 @@ All are bounded, so that a model with random weights comes to an end as well.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vllm.client.checks_structured import Fits, is_choice, is_object, matches, validates
@@ -17,6 +18,7 @@ __all__ = ["CONSTRAINTS", "FORMATS", "SCHEMAS", "Constraint", "calm", "json_sche
 
 _CHOICES = ["a quiet zebra", "my quiet zebra"]
 _REGEX = "[ab]{3}-[0-9]{2}"
+_TAG = {"type": "structural_tag", "format": {"type": "const_string", "value": "zq7 kx"}}
 _GRAMMAR = 'root ::= "zq" ("7" | "8") "kx"'
 
 
@@ -67,6 +69,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "choice beyond ASCII": Constraint({"choice": ["\u00e9t\u00e9 \u4f60"]}, is_choice(["été 你"])),
     "regex": Constraint({"regex": _REGEX}, matches(_REGEX)),
     "grammar": Constraint({"grammar": _GRAMMAR}, matches("zq[78]kx")),
+    "structural tag": Constraint({"structural_tag": json.dumps(_TAG)}, is_choice(["zq7 kx"])),
     "json": Constraint({"json": SCHEMAS["enums"]}, validates(SCHEMAS["enums"])),
     "json, nested": Constraint({"json": SCHEMAS["nested"]}, validates(SCHEMAS["nested"])),
 }

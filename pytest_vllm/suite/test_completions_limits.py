@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_vllm.client.failure import CheckFailed
+from pytest_vllm.client.readers.common import must
 from pytest_vllm.suite.ask_for import completion
 from pytest_vllm.suite.facts import (
     context_length,
@@ -139,3 +140,17 @@ def test_a_prompt_of_token_ids_gets_no_special_tokens(api: Api) -> None:
     answer = api.ask(varied(api, ids, return_token_ids=True, add_special_tokens=True))
     seen = answer.json["choices"][0]["prompt_token_ids"]
     _must_be("Token ids must be taken as they are", ids, seen, answer)
+
+
+@pytest.mark.optional
+@pytest.mark.requires("vllm")
+@pytest.mark.source("OpenAI API reference, completions (suffix)")
+def test_a_suffix_is_refused_or_used(api: Api) -> None:
+    answer = api.send(completion(api.model, suffix=" Sunday"))
+    if answer.status == 200:
+        plain = api.ask(completion(api.model)).json["usage"]["prompt_tokens"]
+        counted = answer.json["usage"]["prompt_tokens"]
+        rule = "A suffix that is taken must be part of the prompt"
+        answer.check(lambda _: must(counted > plain, rule, expected=plain, seen=counted))
+    else:
+        api.refused(completion(api.model, suffix=" Sunday"), says=["suffix"])

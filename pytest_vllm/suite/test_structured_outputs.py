@@ -171,6 +171,8 @@ BROKEN: dict[str, dict[str, Any]] = {
     "two constraints": {"choice": ["a"], "regex": "a"},
     "an invalid type": {"json": {"type": "nonsense"}},
     "JSON that is none": {"json": "{"},
+    "JSON without a bottom": {"json": '{"items":' * 3000 + "{}" + "}" * 3000},
+    "an empty structural tag": {"structural_tag": ""},
 }
 
 
