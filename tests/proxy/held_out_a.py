@@ -1,7 +1,7 @@
 """Faults that were written before anybody looked whether the suite catches them.
 
 A red team's list for models, completions, chat and their streams: real reports of vLLM's users and
-of its peers', and what such servers are known to get wrong. `measure --held-out` takes them.
+of its peers', and what such servers are known to get wrong. `measure --faults-of` takes them.
 """
 
 # mypy: disable-error-code="func-returns-value"
