@@ -116,8 +116,9 @@ def _state(case: Mapping[str, Any]) -> Ending | None:
 
 
 def _host(command: str) -> dict[str, int]:
-    found = {name: re.search(pattern, command) for name, pattern in _LIMITS.items()}
-    return {name: int(match[1]) for name, match in found.items() if match}
+    # Of an option that is given twice, the last one counts.
+    found = {name: re.findall(pattern, command) for name, pattern in _LIMITS.items()}
+    return {name: int(values[-1]) for name, values in found.items() if values}
 
 
 def _complaints(one: Judged) -> Iterator[str]:

@@ -130,6 +130,7 @@ def _decide(
     return (
         _cause(reading, spec)
         or _tls_file(reading)
+        or _weight_loader(reading)
         or _from(ending.without_words(reading, state))
         or _warned(reading, spec)
         or _unknown(reading, docker_error)
@@ -284,7 +285,13 @@ def _died_of_unknown(serving: Reading, death: str) -> Diagnosis:
 
 
 #: What breaks requests, and not the server.
-_REQUESTS = ("chat_template_invalid", "chat_template_missing", "request_too_long")
+_REQUESTS = (
+    "chat_template_invalid",
+    "chat_template_missing",
+    "request_too_long",
+    "tool_choice_not_enabled",
+    "model_name_mismatch",
+)
 
 
 def _healthy(reading: Reading) -> Diagnosis:
@@ -302,6 +309,21 @@ def _tls_file(reading: Reading) -> Diagnosis | None:
     error = next((line.text for line in reading.roots() if "FileNotFoundError" in line.text), "")
     remedy = "Mount the files into the container, and correct --ssl-keyfile and --ssl-certfile."
     return Diagnosis("tls_file_missing", "The TLS key or certificate is not there.", error, remedy)
+
+
+def _weight_loader(reading: Reading) -> Diagnosis | None:
+    """An assertion says nothing, but the line that it stands in does."""
+    roots = reading.roots()
+    bare = roots and roots[0].text.strip() == "AssertionError"
+    if not bare or not re.search(r"loaded_weight\.(?:shape|size\(\))|load_weights", reading.trace):
+        return None
+    title = "The weights do not fit the model's config.json: a tensor has another shape."
+    remedy = (
+        "Use config.json and weights of the same checkpoint: hf download MODEL --force-download; "
+        "quantized weights may want another --vllm-gpus (vllm serve --tensor-parallel-size), one that divides their groups."
+    )
+    evidence = reading.around(roots[0])
+    return Diagnosis("weights_config_mismatch", title, evidence, remedy, confidence=0.7)
 
 
 def _unknown(reading: Reading, docker_error: str | None) -> Diagnosis:

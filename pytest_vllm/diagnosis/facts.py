@@ -44,7 +44,7 @@ def _seconds(reading: Reading) -> int:
     """How long the log goes on, by its own clock, which has no year."""
     try:
         begin, end = (
-            datetime.strptime(f"2024-{time}", "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - a difference
+            datetime.strptime(f"2024-{time}", "%Y-%m-%d %H:%M:%S")
             for time in (reading.first_time, reading.last_time)
         )
     except ValueError:

@@ -38,7 +38,13 @@ _EXCEPTION = re.compile(
 _PY_WARNING = re.compile(r"^\S{1,300}:\d+: \w*Warning: ")
 
 #: INFO lines that say something about a failure all the same.
-_TELLING_INFO = ("Rate limited", "shm_broadcast", "No available shared memory", "Waiting for ")
+_TELLING_INFO = (
+    "Rate limited",
+    "shm_broadcast",
+    "No available shared memory",
+    "Waiting for ",
+    "KV cache memory: -",
+)
 _READY = "Application startup complete"
 _SHUTDOWN = ("shutdown triggered", "Received SIGTERM", "INFO:     Shutting down")
 #: The first line of a server: after the end of one, another start in the same log.

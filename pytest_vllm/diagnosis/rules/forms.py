@@ -18,7 +18,9 @@ SERVE = {
 #: Option of the plugin -> flag of `docker run`.
 RUN = {"--vllm-hf-cache": "-v", "--vllm-image": "docker run"}
 
-_ARG = re.compile(r"--vllm-arg=(?P<q>'?)(?P<flag>--[\w-]+)(?:=(?P<value>[^\s;)]*[^\s;).,:]))?(?P=q)")
+_ARG = re.compile(
+    r"--vllm-arg=(?P<q>'?)(?P<flag>--[\w-]+)(?:=(?P<value>[^\s;)]*[^\s;).,:]))?(?P=q)"
+)
 _ENV = re.compile(r"(?:--vllm-env [A-Za-z_]\w*(?:=[^\s;)]*[^\s;).,:])?(?: |(?=\W|$)))+")
 
 
