@@ -152,8 +152,8 @@ def _segfault(reading: Reading) -> str:
 
 
 def _worker_vanished(reading: Reading) -> str:
-    """The engine complains about a worker, and no worker about anything."""
-    if any(line.depth == 3 and line.level == "ERROR" for line in reading.lines):
+    """The engine complains about a worker, and nobody about anything else."""
+    if reading.roots() or any(line.depth == 3 and line.level == "ERROR" for line in reading.lines):
         return ""
     words = (
         "WorkerProc initialization failed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -25,6 +26,13 @@ _OF_HOST = {
 }
 
 
+#: What was asked for, beside the failures that depend on it.
+_ARGUMENTS = re.compile(
+    r"['\"]?(gpu_memory_utilization|tensor_parallel_size|max_num_seqs)['\"]?[:=] ?([\d.]+\d|\d)"
+)
+_OF_MEMORY = ("oom", "memory", "kv_cache", "engine_died_serving")
+
+
 def added(
     found: Diagnosis, reading: Reading, state: EndState | None, host: Mapping[str, Any] | None
 ) -> Diagnosis:
@@ -35,18 +43,21 @@ def added(
     for name in _OF_HOST.get(found.cause, ()):
         if host and host.get(name) is not None:
             more[name] = host[name]
+    if any(word in found.cause for word in _OF_MEMORY):
+        asked = dict(_ARGUMENTS.findall(reading.arguments))
+        more |= {name: float(v) if "." in v else int(v) for name, v in asked.items()}
     if found.cause == "slow_startup" and (seconds := _seconds(reading)):
         more["seconds"] = seconds
     return replace(found, numbers={**more, **found.numbers}) if more else found
 
 
+_CLOCK = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d")
+
+
 def _seconds(reading: Reading) -> int:
     """How long the log goes on, by its own clock, which has no year."""
-    try:
-        begin, end = (
-            datetime.strptime(f"2024-{time}", "%Y-%m-%d %H:%M:%S")
-            for time in (reading.first_time, reading.last_time)
-        )
-    except ValueError:
+    found = [_CLOCK.search(text) for text in (reading.first_info, reading.last_info)]
+    if not all(found):
         return 0
+    begin, end = (datetime.strptime(f"2024-{m[0]}", "%Y-%m-%d %H:%M:%S") for m in found if m)
     return max(0, int((end - begin).total_seconds()))

@@ -33,7 +33,7 @@ _LEVEL = re.compile(
 _GLOG = re.compile(r"^\[([WE])\d{0,4} ?[^\]]{0,80}\] ?")
 _NCCL_INFO = re.compile(r"\bNCCL INFO\b")
 _EXCEPTION = re.compile(
-    r"^\s*(?:[A-Za-z_][\w.]*\.)?\w*(?:Error|Exception|Interrupt|Exit|OutOfResources|NotFound)\b\s*(?::|$)"
+    r"^\s*(?:[A-Za-z_][\w.]*\.)?\w*(?:Error|Exception|Interrupt|Exit|OutOfResources|NotFound)\b\s*(?::|\(['\"]|$)"
 )
 _PY_WARNING = re.compile(r"^\S{1,300}:\d+: \w*Warning: ")
 
@@ -120,8 +120,10 @@ class Reading:
     """The source lines of tracebacks: which functions were under way."""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=120))
     """The last lines as they are."""
-    first_time: str = ""
-    last_time: str = ""
+    arguments: str = ""
+    """What the server says of its own arguments."""
+    first_info: str = ""
+    last_info: str = ""
 
     @property
     def ready(self) -> bool:
@@ -178,6 +180,10 @@ _ECHO = re.compile(
 )
 
 
+#: An echo that repeats the inner exception: `EngineDeadError: … OutOfMemoryError('CUDA out …`.
+_QUOTED = re.compile(r"\w(?:Error|Exception)\(['\"]")
+
+
 def _new_thought(line: Line) -> bool:
     """Whether a line does not go on with what an exception says."""
     return not line.text.strip() or line.text.startswith(("Traceback", "The above", "During ha"))
@@ -190,7 +196,7 @@ def _may_be_root(line: Line) -> bool:
         ("Value error,", "Input should", "error:")
     )
     telling = telling or ": error: " in line.text or line.text.startswith("docker: ")
-    return telling and not _ECHO.search(line.text)
+    return telling and (not _ECHO.search(line.text) or _QUOTED.search(line.text) is not None)
 
 
 def read(log: str | Iterable[str]) -> Reading:
@@ -204,13 +210,44 @@ def read(log: str | Iterable[str]) -> Reading:
                 reading, rest, seen = Reading(tail=reading.tail), deque(maxlen=_LAST), set()
             else:
                 continue
-        if len(seen) >= _FIRST and not any(mark in raw for mark in (_READY, *_SHUTDOWN)):
+        if _is_dull(raw):
+            reading.first_info = reading.first_info or raw
+            reading.last = reading.last_info = raw
+            if '" 200' in raw and _ALIVE.search(raw):
+                reading.alive_at = number
+        elif len(seen) >= _FIRST and not any(mark in raw for mark in (_READY, *_SHUTDOWN)):
             rest.append((number, raw))
         else:
             _take(reading, _clean(number, raw), seen)
     for number, raw in () if reading.stopped else rest:
         _take(reading, _clean(number, raw), seen)
     return reading
+
+
+#: Of INFO lines, these are looked at.
+_MARKS = (
+    *_TELLING_INFO,
+    *_SHUTDOWN,
+    *_BANNER,
+    _READY,
+    "non-default args",
+    "args: Namespace(",
+)
+
+
+def _is_dull(raw: str) -> bool:
+    """Whether it is INFO and nothing else, as nearly all of a long log; told without a regex."""
+    at = raw.find("INFO", 0, 120)
+    if at < 0 or raw[at + 4 : at + 5] not in (" ", ":") or "ERROR" in raw[:at]:
+        return False
+    if at and (raw[at - 1] != " " or "WARN" in raw[:at] or "Error" in raw[:at]):
+        return False
+    if '" 200' in raw:
+        return True
+    for mark in _MARKS:  # `any` takes twice as long
+        if mark in raw:
+            return False
+    return True
 
 
 def _unrepeated(lines: Iterable[str], tail: deque[str]) -> Iterator[tuple[int, str]]:
@@ -249,19 +286,15 @@ def _take(reading: Reading, line: Line, seen: set[tuple[str, int]]) -> None:
 
 def _take_info(reading: Reading, line: Line) -> None:
     text = line.text
-    if time := _CLOCK.search(text[:40]):
-        reading.first_time = reading.first_time or time[0]
-        reading.last_time = time[0]
+    if not reading.arguments and ("non-default args" in text or "args: Namespace(" in text):
+        reading.arguments = text
+    reading.first_info = reading.first_info or text
+    reading.last_info = text
     if _READY in text and not reading.ready:
         reading.ready_at, reading.ready_traces = line.number, len(reading.traces)
     elif reading.ready:
-        if '" 200' in text and _ALIVE.search(text):
-            reading.alive_at = line.number
         # What a server says while it is being stopped is no failure.
         reading.stopped = any(mark in text for mark in _SHUTDOWN)
-
-
-_CLOCK = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d")
 
 
 def _last_frame(traces: list[str]) -> str:

@@ -29,7 +29,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "unsupported_gpu_arch",
-        r"invalid device function|hipErrorNoBinaryForGpu|no kernel image is available|Unable to find code object for all current devices|HSA_STATUS_ERROR_INVALID_ISA|[Uu]nsupported (?:gpu|GPU) arch|TensileLibrary\\S*.*(?:GPU arch|[Nn]o such file|Illegal seek)|sm_\\d+ is not compatible with the current PyTorch|is not in the list of supported architectures|not supported on gfx(?P<arch>\w+)|Arch not supported",
+        r"invalid device function|hipErrorNoBinaryForGpu|no kernel image is available|kernel image is invalid|hipErrorInvalidImage|hipErrorInvalidKernelFile|cudaErrorInvalidKernelImage|Unable to find code object for all current devices|HSA_STATUS_ERROR_INVALID_ISA|[Uu]nsupported (?:gpu|GPU) arch|TensileLibrary\S*.*(?:GPU arch|[Nn]o such file|Illegal seek)|sm_\d+ is not compatible with the current PyTorch|is not in the list of supported architectures|not supported on gfx(?P<arch>\w+)|Arch not supported",
         "The image has no kernels for this GPU.",
         _IMAGE,
         anywhere=True,
@@ -129,7 +129,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "nccl_error",
-        r"(?:NCCL|RCCL|nccl\w*) [Ee]rror|ncclSystemError|ncclUnhandledCudaError|ncclInternalError|ncclInvalidUsage|DistBackendError",
+        r"(?:NCCL|RCCL|nccl\w*) [Ee]rror|NCCL_ERROR_|NcclError|ncclSystemError|ncclUnhandledCudaError|ncclInternalError|ncclInvalidUsage|DistBackendError",
         "The GPUs' communication library failed.",
         "Most often shared memory is too small: docker run --shm-size 16g, or --ipc=host, which the plugin gives by itself. --vllm-env NCCL_DEBUG=INFO shows the real cause.",
         anywhere=True,

@@ -132,11 +132,13 @@ RULES: tuple[Rule, ...] = (
         r"GLIBC(?:XX)?_(?P<needs>[\d.]+)['`]? not found",
         "The system is older than the binaries.",
         "Run the container image instead of a wheel: --vllm-launcher docker (docker run vllm/vllm-openai-rocm:latest); ldd --version shows what this system has.",
+        # A version, not a number.
+        lambda f: {"needs": f["needs"]},
         anywhere=True,
     ),
     rule(
         "compiler_missing",
-        r"InvalidCxxCompiler|No working C\+\+ compiler|Failed to find C compiler|(?:gcc|g\+\+|cc1plus): (?:No such file|not found|command not found)|fatal error: Python\.h",
+        r"InvalidCxxCompiler|No working C\+\+ compiler|Failed to find C compiler|(?:gcc|g\+\+|cc1plus): (?:No such file|not found|command not found)|fatal error: [\w./]+\.h(?:pp)?: No such file|CppCompileError",
         "A kernel is compiled at run time, and there is no compiler.",
         "apt-get install -y gcc g++ python3-dev in the image; on a CPU --vllm-env TORCHDYNAMO_DISABLE=1 goes without.",
         anywhere=True,
@@ -150,7 +152,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "library_mismatch",
-        r"undefined symbol|cannot import name '(?P<name>\w+)' from '(?P<module>[\w.]+)'|incompatible with|has no attribute '__version__'|numpy\.dtype size changed|has no attribute all_special_tokens_extended|version conflict|requires? .* but you have",
+        r"undefined symbol|_OpNamespace' '\w+' object has no attribute|cannot import name '(?P<name>\w+)' from '(?P<module>[\w.]+)'|incompatible with|has no attribute '__version__'|numpy\.dtype size changed|has no attribute all_special_tokens_extended|version conflict|requires? .* but you have",
         "Two packages of the image do not fit each other.",
         "Use an official image as it is (--vllm-image=vllm/vllm-openai-rocm:latest; docker run vllm/vllm-openai-rocm:latest), or reinstall vLLM with its pinned dependencies in a clean environment (pip install --force-reinstall vllm; pip check).",
         anywhere=False,

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pytest_vllm.diagnosis.rules.rule import Found, Rule, rule
 
 _AGAIN = "Download it again (hf download MODEL --force-download; git lfs pull in a clone), and compare the sizes with the model's page."
+
+
+def _capabilities(found: Found) -> dict[str, int]:
+    pattern = r"Minimum capability: (\d+)\. Current capability: (\d+)"
+    match = re.search(pattern, found.match.string)
+    return {"min": int(match[1]), "current": int(match[2])} if match else {}
 
 
 def _heads(found: Found) -> str:
@@ -210,14 +217,15 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "quantization_unsupported_on_gpu",
-        r"quantization is currently not supported (?:in|on)|quantization method \S+ is not supported|Failed to find a kernel that can implement|is not supported for the current GPU|Minimum capability:? ?(?P<min>\d+)?(?:\. Current capability:? ?(?P<current>\d+))?|no (?:kernel|backend).*quantiz",
+        r"quantization is currently not supported (?:in|on)|quantization method \S+ is not supported|Failed to find a kernel that can implement|is not supported for the current GPU|Minimum capability|no (?:kernel|backend).*quantiz",
         "No kernel for this quantization exists for this device.",
         "Use another checkpoint of the model, BF16 or a quantization that this GPU has kernels for: --vllm-model OWNER/MODEL (vllm serve OWNER/MODEL); the log names the reasons per kernel.",
+        _capabilities,
         anywhere=True,
     ),
     rule(
         "weights_config_mismatch",
-        r"There is no module or parameter named|Attempted to load weight (?:\D*(?P<loaded>\d+)\]?\)+ into parameter \D*(?P<expected>\d+))?|assert param_data\.shape == loaded_weight\.shape|size mismatch for|Following weights were not initialized|KeyError: '[\w.]*(?:layers|blocks|\bh)\.\d+\.|KeyError: '[\w.]+\.(?:weight|bias|q?weight_\w+|qweight|qzeros|scales|g_idx|absmax)'|start \(\d+\) \+ length \(\d+\) exceeds dimension size",
+        r"Tried to load weights of size|There is no module or parameter named|Attempted to load weight (?:\D*(?P<loaded>\d+)\]?\)+ into parameter \D*(?P<expected>\d+))?|assert param_data\.shape == loaded_weight\.shape|size mismatch for|Following weights were not initialized|KeyError: '[\w.]*(?:layers|blocks|\bh)\.\d+\.|KeyError: '[\w.]+\.(?:weight|bias|q?weight_\w+|qweight|qzeros|scales|g_idx|absmax)'|start \(\d+\) \+ length \(\d+\) exceeds dimension size",
         "The weights do not fit the model's config.json.",
         "Use config.json and weights of the same checkpoint: quantization_config, sizes and layer names must agree: hf download MODEL --force-download.",
         anywhere=True,
@@ -231,7 +239,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "model_path_permission",
-        r"Permission denied: '(?P<path>/[^']*(?:models?|snapshots|blobs|safetensors|config\.json)[^']*)'|FileNotFoundError: No such file or directory: (?P<file>/\S+\.safetensors)$",
+        r"Permission denied: '(?P<path>/(?!(?:[^']*/)?(?:hub|huggingface|models--[^/']*|\.locks)(?:/(?![^']*(?:\.json|safetensors))|'))[^']*(?:models?|snapshots|blobs|safetensors|config\.json)[^']*)'|FileNotFoundError: No such file or directory: (?P<file>/\S+\.safetensors)$",
         "The container's user may not read the model's files ({path}{file}).",
         "sudo chmod -R a+rX DIR, or run as the owner (docker run --user $(id -u):$(id -g)).",
         anywhere=True,
