@@ -60,7 +60,15 @@ def test_json_may_be_spelled(api: Api, content_type: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/models"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/completions",
+        "/v1/models",
+        pytest.param("/v1/chat/completions", marks=pytest.mark.optional),
+        pytest.param("/tokenize", marks=pytest.mark.optional),
+    ],
+)
 def test_a_wrong_method_is_not_allowed(api: Api, method: str, path: str) -> None:
     if path == "/v1/models" and method == "GET":
         method = "POST"
