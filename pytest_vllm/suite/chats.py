@@ -78,7 +78,12 @@ CONVERSATIONS: dict[str, list[Message]] = {
     "a system prompt in the middle": [_user("One"), _system("Count the crows."), _user("Two")],
     "two system prompts": [_system("Count"), _system("the crows"), _user("One")],
     "two messages of a user": [_user("One"), _user("Two"), _assistant("Three"), _user("Four")],
-    "two messages of the assistant": [_user("One"), _assistant("Two"), _assistant("Six"), _user("?")],
+    "two messages of the assistant": [
+        _user("One"),
+        _assistant("Two"),
+        _assistant("Six"),
+        _user("?"),
+    ],
     "a developer's prompt": [{"role": "developer", "content": "Count"}, _user("One")],
 }
 

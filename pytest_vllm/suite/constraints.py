@@ -5,6 +5,7 @@ All are bounded, so that a model with random weights comes to an end as well.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vllm.client.checks_structured import Fits, is_choice, is_object, matches, validates
@@ -59,8 +60,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-#: Schemas of a text or a number, the texts that a model is drawn to by a bias so that it would break
-#: them, and the regular expression that the value must match.
+#: Schemas of a text or a number, what a model is drawn to by a bias so that it would break them,
+#: and the regular expression that the value must match.
 TEMPTATIONS: dict[str, tuple[dict[str, Any], dict[str, int], str]] = {
     "maxLength": ({"type": "string", "maxLength": 3}, {'"': -60}, r'"[^"]{0,3}"'),
     "minLength": ({"type": "string", "minLength": 3, "maxLength": 5}, {'"': 100}, r'"[^"]{3,5}"'),
@@ -134,7 +135,8 @@ def tempting(api: Api, texts: dict[str, int]) -> dict[str, Any]:
     """`calm`, and a bias for or against each of these texts that is one token."""
     bias = dict(calm(api).get("logit_bias", {}))
     for text, value in texts.items():
-        bias |= api.once(("bias", text, value), lambda t=text, v=value: _bias(api, (t,), v))
+        find = partial(_bias, api, (text,), value)
+        bias |= api.once(("bias", text, value), find)
     return {"logit_bias": bias}
 
 

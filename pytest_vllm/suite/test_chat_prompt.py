@@ -202,7 +202,8 @@ def test_the_prompt_has_every_message_once_and_in_order(api: Api, parts: bool) -
 
 def test_a_long_message_is_read_to_its_end(api: Api) -> None:
     room = (context_length(api) or 512) - 96
-    words = [f"{word} " for word in ("Monday", "Tuesday", "Friday", "red", "blue") for _ in range(90)]
+    days = ("Monday", "Tuesday", "Friday", "red", "blue")
+    words = [f"{day} " for day in days for _ in range(90)]
     size = len(tokens_of(api, "".join(words), add_special_tokens=False))
     words = words[: len(words) * min(room, size) // size]
     messages = [{"role": "user", "content": "".join([*words, "Zq7 amber"])}]

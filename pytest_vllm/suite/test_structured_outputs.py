@@ -116,7 +116,8 @@ def test_a_constraint_is_kept_by_each_of_n(api: Api, path: str, name: str) -> No
 def test_a_response_format_is_kept_by_each_of_n(api: Api) -> None:
     constraint = FORMATS["json_schema, enums"]
     sampled = {"n": 2, "temperature": 1.0, "seed": 4}
-    _fits(api.both(_asking(api, "chat", **sampled, **constraint.fields, **calm(api))), constraint.fits)
+    request = _asking(api, "chat", **sampled, **constraint.fields, **calm(api))
+    _fits(api.both(request), constraint.fits)
 
 
 @vllm
