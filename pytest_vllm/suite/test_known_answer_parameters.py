@@ -86,10 +86,6 @@ VLLM: dict[str, tuple[str, dict[str, Any]]] = {
         DAYS,
         {"repetition_penalty": 40.0, "logit_bias": {str(FRIDAY): 40}, "max_tokens": 4},
     ),
-    "repetition_penalty counts the prompt": (
-        " Tuesday Tuesday Monday",
-        {"repetition_penalty": 9.0, "logit_bias": {str(FRIDAY): 1.0}, "max_tokens": 1},
-    ),
     "presence_penalty ignores the prompt": (
         " Tuesday Tuesday Monday",
         {"presence_penalty": 2.0, "frequency_penalty": 2.0, "max_tokens": 1},
