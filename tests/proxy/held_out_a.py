@@ -14,7 +14,6 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 from tests.proxy.fault import (
