@@ -182,15 +182,22 @@ def free_answer(api: Api, *, length: int = 8) -> tuple[Request, Answer]:
     return api.once(("free chat answer", length), lambda: _free_answer(api, length))
 
 
+def _varies(text: str) -> bool:
+    """Whether what stands near the beginning does not stand before: there a stop string ends it."""
+    return all(text.index(text[at : at + 2]) == at for at in (1, 4))
+
+
 def _free_answer(api: Api, length: int) -> tuple[Request, Answer]:
     seen = []
-    for question in ("What comes after Monday?", "Count from one!", "Hello", "Say anything"):
-        request = chat(api.model, question, max_tokens=24, logprobs=True)
-        answer = api.ask(request)
-        text = content(answer)
-        if len(text) >= length and text.isascii() and text.isprintable():
-            return request, answer
-        seen.append(text)
+    # A model that says the same letter for ever is driven on by a penalty.
+    for penalty in ({}, {"frequency_penalty": 2.0}):
+        for question in ("What comes after Monday?", "Count from one!", "Hello", "Say anything"):
+            request = chat(api.model, question, max_tokens=24, logprobs=True, **penalty)
+            answer = api.ask(request)
+            text = content(answer)
+            if len(text) >= length and text.isascii() and text.isprintable() and _varies(text):
+                return request, answer
+            seen.append(text)
     raise CheckFailed(
         "A chat model must answer one of four questions with plain text",
         expected=Text(f"{length} ASCII characters"),
