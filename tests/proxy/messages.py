@@ -14,12 +14,16 @@ JSON_TYPE, SSE_TYPE = "application/json", "text/event-stream; charset=utf-8"
 
 @dataclass(frozen=True)
 class Ask:
-    """A request as it goes over the wire. Header names are lower case."""
+    """A request as it goes over the wire. Header names are lower case.
+
+    `to_its_end`: the server behind the proxy does not hear of it when the client hangs up.
+    """
 
     method: str
     path: str
     headers: dict[str, str] = field(default_factory=dict)
     content: bytes = b""
+    to_its_end: bool = False
 
     @property
     def route(self) -> str:

@@ -48,7 +48,7 @@ class Upstream:
         sock.sendall(connection.send(request) or b"")
         sock.sendall((connection.send(h11.Data(ask.content)) or b"") if ask.content else b"")
         connection.send(h11.EndOfMessage())
-        events = _events(sock, connection, gone)
+        events = _events(sock, connection, None if ask.to_its_end else gone)
         head = next((e for e in events if not isinstance(e, h11.InformationalResponse)), None)
         if not isinstance(head, h11.Response):
             sock.close()
@@ -65,12 +65,14 @@ def _cut() -> Iterator[bytes]:
     raise Cut
 
 
-def _events(sock: socket.socket, connection: h11.Connection, gone: Gone) -> Iterator[h11.Event]:
+def _events(
+    sock: socket.socket, connection: h11.Connection, gone: Gone | None
+) -> Iterator[h11.Event]:
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
             while not select.select([sock], [], [], 0.05)[0]:
-                if gone():
+                if gone is not None and gone():
                     sock.close()
                     return
             try:

@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from tests.proxy.answers import gives, pops
@@ -125,8 +126,10 @@ def _deaf() -> Apply:
     """Nobody notices that a client has gone: the request runs to its end."""
 
     def apply(ask: Ask, forward: Forward) -> Reply:
-        reply = forward(ask)
-        if ask.route not in ALL or reply.status != 200:
+        if ask.route not in ALL:
+            return forward(ask)
+        reply = forward(replace(ask, to_its_end=True))
+        if reply.status != 200:
             return reply
         parts, ready = iter(reply.parts), threading.Semaphore(0)
         got: list[bytes | None] = []
