@@ -16,6 +16,9 @@ them survive pickling, since under pytest-xdist they travel from the controller 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 _SHOWN = " (see the first error of this server)"
 
 
@@ -26,7 +29,13 @@ def in_one_line(report: str) -> str:
 
 
 class VLLMTestError(Exception):
-    """Base class of all errors of pytest-vllm."""
+    """Base class of all errors of pytest-vllm.
+
+    Attributes:
+        diagnosis: Of a server that failed: cause, title, evidence, remedy …, for reports.
+    """
+
+    diagnosis: Mapping[str, Any] | None = None
 
 
 class SettingsError(VLLMTestError):

@@ -23,6 +23,7 @@ from pytest_vllm.errors import SettingsError, in_one_line
 from pytest_vllm.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import ExitStack
     from types import FrameType
 
@@ -329,6 +330,10 @@ class Run:
     def failures(self) -> dict[ServerSpec, str]:
         """Every spec whose server failed, with the report."""
         return self._pool.failures() if self._pool else {}
+
+    def diagnoses(self) -> dict[ServerSpec, Mapping[str, Any]]:
+        """Why servers failed, by spec."""
+        return self._pool.diagnoses() if self._pool else {}
 
     def close(self) -> None:
         """Stop every server. Idempotent."""

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.errors import LaunchError, ServerDied, StartFailed, in_one_line
 from pytest_vllm.servers.launcher import LaunchPolicy, launcher_for
 from pytest_vllm.servers.liveness import death_of
-from pytest_vllm.servers.obituary import death_report
+from pytest_vllm.servers.obituary import server_died, without_log
 from pytest_vllm.servers.server import Instance, Server
 
 if TYPE_CHECKING:
@@ -104,9 +104,8 @@ class ServerPool:
                 return str(self._again(spec))
             if live is None or live.spec != spec or (how := death_of(live.instance)) is None:
                 return None
-            report = death_report(live.instance, live.server.spec, test, how)
-            self._failed[spec] = ServerDied(report)
-            return report
+            died = self._failed[spec] = server_died(live.instance, live.server.spec, test, how)
+            return str(died)
 
     def servers_by_spec(self) -> dict[ServerSpec, Server]:
         """Every server that was ready in this run, in the order of their starts."""
@@ -115,6 +114,11 @@ class ServerPool:
     def failures(self) -> dict[ServerSpec, str]:
         """Every spec whose server failed, with the report."""
         return {spec: str(error) for spec, error in list(self._failed.items())}
+
+    def diagnoses(self) -> dict[ServerSpec, Mapping[str, Any]]:
+        """Why each of them failed, where that was looked into."""
+        failed = list(self._failed.items())
+        return {spec: error.diagnosis for spec, error in failed if error.diagnosis}
 
     def close(self) -> None:
         """Stop everything, also a start that is under way. Idempotent."""
@@ -163,6 +167,7 @@ class ServerPool:
         except Exception as error:
             name = spec.model or spec.url or ""
             report = error if isinstance(error, LaunchError) else LaunchError(f"{name}: {error!r}")
+            report.diagnosis = report.diagnosis or without_log(report)
             self._failed[spec] = report
             self._progress(name, "did not start")
             raise
