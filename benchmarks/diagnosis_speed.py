@@ -29,7 +29,8 @@ def served(number: int) -> str:
     return (
         f'(APIServer pid=1) INFO:     127.0.0.1:{number % 60000} - "POST /v1/chat/completions '
         'HTTP/1.1" 200 OK\n'
-        f"(EngineCore pid=9) INFO 11-22 07:58:20 [loggers.py:1] Engine 000: Running: {number} reqs\n"
+        "(EngineCore pid=9) INFO 11-22 07:58:20 [loggers.py:1] Engine 000: "
+        f"Running: {number} reqs\n"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-#: Seconds: many times what the slowest takes, so that a hang is a failure with a stack, not silence.
+#: Seconds: many times what the slowest takes, so that a hang fails with a stack and is not silent.
 LIMIT_S = 300
 
 

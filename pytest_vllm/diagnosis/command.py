@@ -98,7 +98,7 @@ class _Seen:
             self.any = self.any or bool(line.strip())
             bad += "\0" in line or line.count("\ufffd") > len(line) / 10
             # A few broken bytes stand in many logs; a file that begins with them is another thing.
-            if number < 20 and bad > 5 or (number == 0 and line.startswith("\x7fELF")):
+            if (number < 20 and bad > 5) or (number == 0 and line.startswith("\x7fELF")):
                 self.binary = True
                 return
             yield line
@@ -160,7 +160,7 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
 
 def _ending(state: Mapping[str, Any]) -> Ending | None:
     """How it ended; None for one that runs, or was never started."""
-    if state.get("Running") or state.get("Status") == "created" and not state.get("Error"):
+    if state.get("Running") or (state.get("Status") == "created" and not state.get("Error")):
         return None
     return Ending(state.get("ExitCode"), state.get("OOMKilled"))
 
