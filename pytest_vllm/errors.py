@@ -16,8 +16,11 @@ them survive pickling, since under pytest-xdist they travel from the controller 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 _SHOWN = " (see the first error of this server)"
 
