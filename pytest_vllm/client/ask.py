@@ -126,6 +126,9 @@ class _Call:
         media_type = response.headers.get("content-type", "").partition(";")[0].strip()
         if response.status_code != 200 or media_type.lower() != "text/event-stream":
             return self.answer(response)
+        charset = response.charset_encoding
+        if charset is not None and charset.lower() not in ("utf-8", "utf8"):
+            raise CheckFailed("A stream of events must be in UTF-8", seen=charset)
         read = NAMED.get(self.request.path, chunks)
         came = [(c, self.elapsed_s) for c in read(events(self._parts(response)))]
         parts, times = tuple(c for c, _ in came), tuple(second for _, second in came)

@@ -7,6 +7,7 @@ value with `look_until`, up to a limit, and judges the last look.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -64,6 +65,16 @@ class Metrics:
     def in_flight(self) -> float:
         """Requests that the engine works on, or that wait for it."""
         return self.sum(RUNNING) + self.sum(WAITING)
+
+    def buckets(self) -> dict[tuple[str, Labels], list[float]]:
+        """Histogram and labels -> its cumulative counts, in the order of their bounds."""
+        found: dict[tuple[str, Labels], list[tuple[float, float]]] = defaultdict(list)
+        for (sample, labels), value in self.values.items():
+            bound = dict(labels).get("le")
+            if sample.endswith("_bucket") and bound is not None:
+                rest = labels - {("le", bound)}
+                found[sample.removesuffix("_bucket"), rest].append((float(bound), value))
+        return {key: [count for _, count in sorted(pairs)] for key, pairs in found.items()}
 
     def counters(self) -> dict[tuple[str, Labels], float]:
         """Everything that may never fall: counters, and the counts and sums of histograms."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pytest_vllm.diagnosis.diagnose import EndState
     from pytest_vllm.diagnosis.reading import Reading
 
-__all__ = ["Ending", "death_in", "state_in", "without_words"]
+__all__ = ["Ending", "completed", "death_in", "is_violent", "state_in", "without_words"]
 
 _Found = tuple[str, str, str, str, dict[str, Any]]
 
@@ -21,6 +21,7 @@ _DEATH = re.compile(
     r"EngineDeadError|engine core exited unexpectedly|EngineCore encountered (?:a fatal error|an issue)"
     r"|Worker proc \S+ died unexpectedly|died unexpectedly|AsyncLLM output_handler failed"
     r"|Memory access fault by GPU|HW Exception by GPU|Engine background task failed"
+    r"|MQLLMEngine is already dead|AsyncEngineDeadError|Engine loop is not running|Engine loop has died"
 )
 
 
@@ -32,9 +33,21 @@ class Ending:
     oom_killed: bool | None = None
 
 
-def state_in(log: str) -> Ending | None:
+def completed(state: EndState | None, tail: str) -> EndState | None:
+    """What is known of the end, with what the end of the log quotes where that says more.
+
+    The code of a script that ran `docker inspect` is not the container's.
+    """
+    quoted = state_in(tail)
+    if state is None or quoted is None:
+        return state or quoted
+    if quoted.oom_killed is None:
+        return state
+    return state if state.oom_killed is not None else quoted
+
+
+def state_in(tail: str) -> Ending | None:
     """Find what `docker inspect` or `docker run` said of the end, where somebody pasted it."""
-    tail = log[-4000:]
     if match := _INSPECT.search(tail):
         return Ending(int(match[1]), match[2] == "true")
     if match := _EXIT.search(tail):
@@ -42,15 +55,27 @@ def state_in(log: str) -> Ending | None:
     return None
 
 
-def death_in(reading: Reading) -> str | None:
+def is_violent(state: EndState | None) -> bool:
+    """Whether a server that was ready ended otherwise than when somebody stops it."""
+    code = state.exit_code if state else None
+    return code is not None and code not in (0, 130, 143, -2, -15)
+
+
+def death_in(serving: Reading) -> str | None:
     """The line that shows that the engine died while it served.
 
-    Also an exception of the engine or a worker: these do not survive one.
+    Also an exception of the engine or a worker, unless requests were answered afterwards:
+    bad grammars and the like are logged by an engine that lives on.
     """
     inner = (
-        li for li in reading.lines if li.depth >= 2 and li.level == "ERROR" and li.is_exception
+        li
+        for li in serving.lines
+        if li.depth >= 2
+        and li.level in ("ERROR", "")
+        and li.is_exception
+        and li.number > serving.alive_at
     )
-    said = (line for line in reading.lines if _DEATH.search(line.text))
+    said = (line for line in serving.lines if _DEATH.search(line.text))
     return next((line.text for line in [*said, *inner]), None)
 
 
@@ -127,8 +152,8 @@ def _segfault(reading: Reading) -> str:
 
 
 def _worker_vanished(reading: Reading) -> str:
-    """The engine complains about a worker, and no worker about anything."""
-    if any(line.depth == 3 and line.level == "ERROR" for line in reading.lines):
+    """The engine complains about a worker, and nobody about anything else."""
+    if reading.roots() or any(line.depth == 3 and line.level == "ERROR" for line in reading.lines):
         return ""
     words = (
         "WorkerProc initialization failed",

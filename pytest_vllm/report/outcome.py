@@ -14,6 +14,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,9 @@ NOTE = pytest.StashKey[str]()
 
 #: What ends a test without anything being wrong: nobody looks into the log for it.
 _NO_FAILURE = (pytest.skip.Exception, Unsupported, ChatNotSupported)
+
+#: Where the suite's own tests are.
+SUITE = Path(__file__).parents[1] / "suite"
 
 #: Characters of the server's log that a report keeps.
 _LOG_LIMIT = 4000
@@ -263,6 +267,8 @@ def judge(
         report.__dict__.pop("wasxfail", None)
     if failure and failure.log and report.failed:
         report.sections.append(("vLLM server log during this test", failure.log))
+    if _is_ours(item) and _breaks_a_rule(item, call, report):
+        _show_the_rule(item, call, report)
     verdict = _verdict(item, report)
     if report.when == "setup":
         # The start is the server's, and reported with it: the first test did not take so long.
@@ -296,6 +302,22 @@ def _breaks_a_rule(
         and isinstance(call.excinfo.value, CheckFailed)
         and not item.config.getoption("runxfail", False)
     )
+
+
+def _is_ours(item: pytest.Item) -> bool:
+    return item.path.parent == SUITE
+
+
+def _show_the_rule(
+    item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+) -> None:
+    """A broken rule as people want it: the sentence, the curl line, and where the check stands.
+
+    The suite's source says nothing about the server. Whoever gives `--tb` gets what it says.
+    """
+    if call.excinfo is not None and item.config.getoption("tbstyle", "auto") == "auto":
+        call.excinfo.traceback = call.excinfo.traceback.cut(path=item.path)
+        report.longrepr = call.excinfo.getrepr(style="short", chain=False)
 
 
 def _is_forgiven(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> bool:

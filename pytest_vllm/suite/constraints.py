@@ -5,6 +5,8 @@ All are bounded, so that a model with random weights comes to an end as well.
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vllm.client.checks_structured import Fits, is_choice, is_object, matches, validates
@@ -13,10 +15,23 @@ from pytest_vllm.client.exchange import Request
 if TYPE_CHECKING:
     from pytest_vllm.client.api import Api
 
-__all__ = ["CONSTRAINTS", "FORMATS", "SCHEMAS", "Constraint", "calm", "json_schema", "spoken"]
+__all__ = [
+    "CONSTRAINTS",
+    "FORMATS",
+    "SCHEMAS",
+    "TEMPTATIONS",
+    "Constraint",
+    "calm",
+    "json_schema",
+    "spoken",
+    "tempting",
+]
 
 _CHOICES = ["a quiet zebra", "my quiet zebra"]
 _REGEX = "[ab]{3}-[0-9]{2}"
+_TAG = {"type": "structural_tag", "format": {"type": "const_string", "value": "zq7 kx"}}
+#: What detokenizers and careless servers like to tidy up.
+_SPACED = r"q  z , 'x' \. !\n\n"
 _GRAMMAR = 'root ::= "zq" ("7" | "8") "kx"'
 
 
@@ -47,6 +62,17 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
+#: Schemas of a text or a number, the texts that a model is drawn to by a bias so that it would
+#: break them, and the regular expression that the value must match.
+TEMPTATIONS: dict[str, tuple[dict[str, Any], dict[str, int], str]] = {
+    "maxLength": ({"type": "string", "maxLength": 3}, {'"': -60}, r'"[^"]{0,3}"'),
+    "minLength": ({"type": "string", "minLength": 3, "maxLength": 5}, {'"': 100}, r'"[^"]{3,5}"'),
+    "maximum": ({"type": "integer", "minimum": 10, "maximum": 13}, {"9": 100}, r"1[0-3]"),
+    "minimum": ({"type": "integer", "minimum": 5, "maximum": 99}, {"1": 90, "}": 100}, r"[5-9]|.."),
+    "integer": ({"type": "integer", "minimum": 0, "maximum": 9}, {".": 100}, r"[0-9]"),
+}
+
+
 class Constraint(NamedTuple):
     """Fields of a request, and what its text must be."""
 
@@ -66,7 +92,9 @@ CONSTRAINTS: dict[str, Constraint] = {
     "one choice": Constraint({"choice": ["Zq7, amber."]}, is_choice(["Zq7, amber."])),
     "choice beyond ASCII": Constraint({"choice": ["\u00e9t\u00e9 \u4f60"]}, is_choice(["été 你"])),
     "regex": Constraint({"regex": _REGEX}, matches(_REGEX)),
+    "regex of one text": Constraint({"regex": _SPACED}, matches(_SPACED)),
     "grammar": Constraint({"grammar": _GRAMMAR}, matches("zq[78]kx")),
+    "structural tag": Constraint({"structural_tag": json.dumps(_TAG)}, is_choice(["zq7 kx"])),
     "json": Constraint({"json": SCHEMAS["enums"]}, validates(SCHEMAS["enums"])),
     "json, nested": Constraint({"json": SCHEMAS["nested"]}, validates(SCHEMAS["nested"])),
 }
@@ -103,6 +131,14 @@ def calm(api: Api, *, closed: bool = False) -> dict[str, Any]:
     bias = api.once("tokens of white space", lambda: _bias(api, _SPACES, -100))
     if closed:
         bias = {**bias, **api.once("tokens of braces", lambda: _bias(api, ("{", "}"), 60))}
+    return {"logit_bias": bias}
+
+
+def tempting(api: Api, texts: dict[str, int]) -> dict[str, Any]:
+    """`calm`, and a bias for or against each of these texts that is one token."""
+    bias = dict(calm(api).get("logit_bias", {}))
+    for text, value in texts.items():
+        bias |= api.once(("bias", text, value), partial(_bias, api, (text,), value))
     return {"logit_bias": bias}
 
 

@@ -7,8 +7,10 @@ have a prompt of one token, which no scheduler can split.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
+from pytest_vllm.client.readers.common import must
 from pytest_vllm.suite.ask_for import completion
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ NEUTRAL: dict[str, Any] = {
 
 _AT_ONCE = 128
 
+_ID = re.compile(r"token_id:[0-9]+")
+_AS_IDS = "With return_tokens_as_token_ids each token must be named token_id and its number"
+
 
 def draw(api: Api, draws: int, **fields: Any) -> list[int]:
     """Draw the first token after ONE_TOKEN this many times; returns token ids (vLLM only)."""
@@ -51,6 +56,7 @@ def top_candidates(api: Api) -> dict[int, float]:
         more = {"logprobs": 20, "return_tokens_as_token_ids": True, "max_tokens": 1}
         answer = api.ask(completion(api.model, ONE_TOKEN, **more))
         top = answer.json["choices"][0]["logprobs"]["top_logprobs"][0]
+        answer.check(lambda _: must(all(map(_ID.fullmatch, top)), _AS_IDS, seen=next(iter(top))))
         pairs = [(int(name.removeprefix("token_id:")), value) for name, value in top.items()]
         return dict(sorted(pairs, key=lambda pair: -pair[1]))
 

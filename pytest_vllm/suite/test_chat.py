@@ -43,8 +43,7 @@ def test_a_model_without_a_chat_template_refuses_chats_by_name(api: Api, stream:
 @chat_model
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_a_conversation_is_answered_alike_whole_and_streamed(api: Api, name: str) -> None:
-    if api.has("tokenize"):
-        template_takes(api, CONVERSATIONS[name])
+    template_takes(api, CONVERSATIONS[name])
     api.both(talk(api, CONVERSATIONS[name], max_tokens=8, logprobs=True, top_logprobs=2))
 
 

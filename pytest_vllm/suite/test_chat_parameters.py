@@ -9,6 +9,8 @@ import pytest
 from pytest_vllm.client.readers.common import must
 from pytest_vllm.suite.ask_for import chat
 from pytest_vllm.suite.chats import CONVERSATIONS, alike, content, free_answer, same, talk
+from pytest_vllm.suite.facts import context_length, end_token, text_of
+from pytest_vllm.suite.letters import ban_letters
 
 if TYPE_CHECKING:
     from pytest_vllm.client.api import Api
@@ -149,6 +151,42 @@ def test_without_max_tokens_an_answer_goes_on_until_it_stops(api: Api) -> None:
         seen == ["stop", 41],
         "Without max_tokens, an answer must go on until it stops",
         expected=["stop", 41],
+        seen=seen,
+    )
+
+
+@pytest.mark.requires("vllm", "tokenize")
+def test_bad_words_do_not_come(api: Api) -> None:
+    ban_letters(api, chat(api.model, "Say a letter"))
+
+
+@pytest.mark.requires("vllm", "tokenize")
+def test_special_tokens_are_shown_where_asked_for(api: Api) -> None:
+    end = end_token(api)
+    request = chat(api.model, max_tokens=3, ignore_eos=True, logit_bias={str(end): 100})
+    hidden, shown = api.both(request), api.both(request.but(skip_special_tokens=False))
+    seen = [content(hidden), content(shown)]
+    must(
+        seen[0] == "" and seen[1].replace(" ", "") == text_of(api, [end] * 3).replace(" ", ""),
+        "Special tokens must be in the content with skip_special_tokens=false, and not without",
+        expected=["", text_of(api, [end] * 3)],
+        seen=seen,
+    )
+
+
+@pytest.mark.requires("vllm")
+@pytest.mark.parametrize("limit", [300])
+def test_ignore_eos_runs_to_max_tokens(api: Api, limit: int) -> None:
+    context = context_length(api)
+    if context is not None and limit + 128 > context:
+        api.unsupported(f"a context of {context} tokens is too short")
+    answer = api.both(chat(api.model, max_tokens=limit, ignore_eos=True))
+    choice = answer.json["choices"][0]
+    seen = [choice["finish_reason"], answer.json["usage"]["completion_tokens"]]
+    must(
+        seen == ["length", limit],
+        "With ignore_eos, an answer must have max_tokens tokens",
+        expected=["length", limit],
         seen=seen,
     )
 

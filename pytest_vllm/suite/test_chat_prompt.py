@@ -20,6 +20,7 @@ from pytest_vllm.suite.chats import (
     template_takes,
     tokens,
 )
+from pytest_vllm.suite.facts import context_length, tokens_of
 
 if TYPE_CHECKING:
     from pytest_vllm.client.api import Api
@@ -196,6 +197,32 @@ def test_the_prompt_has_every_message_once_and_in_order(api: Api, parts: bool) -
         "The prompt must have every message of the chat once, in order",
         expected=list(_SAID),
         seen=prompt,
+    )
+
+
+def test_a_long_message_is_read_to_its_end(api: Api) -> None:
+    room = (context_length(api) or 512) - 96
+    words = [
+        f"{word} " for word in ("Monday", "Tuesday", "Friday", "red", "blue") for _ in range(90)
+    ]
+    size = len(tokens_of(api, "".join(words), add_special_tokens=False))
+    words = words[: len(words) * min(room, size) // size]
+    messages = [{"role": "user", "content": "".join([*words, "Zq7 amber"])}]
+    answer = api.ask(talk(api, messages, max_tokens=1, return_token_ids=True))
+    _has_prompt(answer, tokens(api, messages))
+
+
+@pytest.mark.parametrize("kept", [1, 4, 400])
+def test_the_prompt_of_a_chat_is_truncated(api: Api, kept: int) -> None:
+    ids = tokens(api, CONVERSATIONS["three turns"])
+    request = talk(api, CONVERSATIONS["three turns"], max_tokens=2, return_token_ids=True)
+    answer = api.both(request.but(truncate_prompt_tokens=kept))
+    seen = answer.json["prompt_token_ids"]
+    must(
+        seen in (ids[-kept:], ids[:kept]) and answer.json["usage"]["prompt_tokens"] == len(seen),
+        "truncate_prompt_tokens must keep one side of the prompt",
+        expected=ids[-kept:],
+        seen=seen,
     )
 
 

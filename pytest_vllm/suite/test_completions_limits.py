@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_vllm.client.failure import CheckFailed
+from pytest_vllm.client.readers.common import must
 from pytest_vllm.suite.ask_for import completion
 from pytest_vllm.suite.facts import (
     context_length,
@@ -77,8 +78,11 @@ def test_without_max_tokens_and_end_there_are_16_tokens(api: Api, how: dict[str,
 
 @pytest.mark.optional
 @pytest.mark.requires("vllm")
-@pytest.mark.parametrize("limit", [1, 17, 64, 100])
+@pytest.mark.parametrize("limit", [1, 17, 64, 100, 300])
 def test_ignore_eos_runs_to_max_tokens(api: Api, limit: int) -> None:
+    context = context_length(api)
+    if context is not None and limit + 64 > context:
+        api.unsupported(f"a context of {context} tokens is too short")
     more: dict[str, Any] = {"ignore_eos": True, "return_token_ids": True, "logprobs": 0}
     answer = api.both(varied(api, max_tokens=limit, **more))
     [choice] = answer.json["choices"]
@@ -115,15 +119,18 @@ def test_a_prompt_and_its_answer_may_fill_the_context(api: Api, room: int) -> No
 @pytest.mark.source("vLLM docs, extra parameters (truncate_prompt_tokens)")
 @pytest.mark.parametrize("side", [None, "left", "right"])
 @pytest.mark.parametrize("kept", [1, 3, 100])
-def test_a_prompt_is_truncated(api: Api, side: str | None, kept: int) -> None:
-    ids = tokens_of(api, "one two three four five six seven")
+@pytest.mark.parametrize("as_text", [False, True], ids=["ids", "text"])
+def test_a_prompt_is_truncated(api: Api, side: str | None, kept: int, as_text: bool) -> None:
+    text = "one two three four five six seven"
+    ids = tokens_of(api, text)
     more = {"truncation_side": side} if side else {}
-    request = varied(api, ids, truncate_prompt_tokens=kept, return_token_ids=True, **more)
+    prompt = text if as_text else ids
+    request = varied(api, prompt, truncate_prompt_tokens=kept, return_token_ids=True, **more)
     answer = api.both(request)
     seen = answer.json["choices"][0]["prompt_token_ids"]
     expected = ids[:kept] if side == "right" else ids[-kept:]
-    if side is None and seen == ids[:kept]:
-        return  # the tokenizer's own side
+    if side is None and (seen == ids[:kept] or (as_text and len(seen) == min(kept, len(ids)))):
+        return  # the tokenizer's own side, and its special tokens stay
     _must_be("truncate_prompt_tokens must keep this side of the prompt", expected, seen, answer)
     count = answer.json["usage"]["prompt_tokens"]
     _must_be("usage.prompt_tokens must count what is kept", len(expected), count, answer)
@@ -139,3 +146,17 @@ def test_a_prompt_of_token_ids_gets_no_special_tokens(api: Api) -> None:
     answer = api.ask(varied(api, ids, return_token_ids=True, add_special_tokens=True))
     seen = answer.json["choices"][0]["prompt_token_ids"]
     _must_be("Token ids must be taken as they are", ids, seen, answer)
+
+
+@pytest.mark.optional
+@pytest.mark.requires("vllm")
+@pytest.mark.source("OpenAI API reference, completions (suffix)")
+def test_a_suffix_is_refused_or_used(api: Api) -> None:
+    answer = api.send(completion(api.model, suffix=" Sunday"))
+    if answer.status == 200:
+        plain = api.ask(completion(api.model)).json["usage"]["prompt_tokens"]
+        counted = answer.json["usage"]["prompt_tokens"]
+        rule = "A suffix that is taken must be part of the prompt"
+        answer.check(lambda _: must(counted > plain, rule, expected=plain, seen=counted))
+    else:
+        api.refused(completion(api.model, suffix=" Sunday"), says=["suffix"])

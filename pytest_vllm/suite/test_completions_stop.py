@@ -81,6 +81,21 @@ def test_a_stop_string_is_kept_where_asked_for(api: Api, place: Callable[[Greedy
     _must_stop(api, answer, known.text[:end], stop, known.tokens_until(end))
 
 
+@pytest.mark.optional
+@pytest.mark.requires("vllm")
+@pytest.mark.parametrize(
+    "more",
+    [{"stop": [f"\u2603{number}" for number in range(3)]}, {"stop": [], "ignore_eos": True}],
+    ids=["the fourth", "ignore_eos"],
+)
+def test_a_stop_string_ends_the_text_nevertheless(api: Api, more: dict[str, Any]) -> None:
+    prompt, known = found_prompt(api)
+    stop = known.tokens[2]
+    at = known.text.find(stop)
+    answer = api.both(varied(api, prompt, **{**more, "stop": [*more["stop"], stop]}))
+    _must_stop(api, answer, known.text[:at], stop, known.tokens_until(at + len(stop)))
+
+
 @pytest.mark.parametrize("order", [1, -1], ids=["in order", "reversed"])
 def test_the_stop_that_comes_first_wins(api: Api, order: int) -> None:
     prompt, known = found_prompt(api)

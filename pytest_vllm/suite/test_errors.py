@@ -41,6 +41,7 @@ BODIES: dict[str, tuple[bytes, bool]] = {
     "a number": (b"5", False),
     "null": (b"null", False),
     "true": (b"true", False),
+    "a trailing comma": (b'{"model": "m", "max_tokens": 1,}', False),
     "bytes that are not UTF-8": (b'{"prompt": "\xff\xfe\xfa"}', True),
     "100000 brackets": (b"[" * 100_000, True),
     "an integer of 5000 digits": (b'{"max_tokens": ' + b"9" * 5000 + b"}", True),

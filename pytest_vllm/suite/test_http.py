@@ -60,7 +60,15 @@ def test_json_may_be_spelled(api: Api, content_type: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/models"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/completions",
+        "/v1/models",
+        pytest.param("/v1/chat/completions", marks=pytest.mark.optional),
+        pytest.param("/tokenize", marks=pytest.mark.optional),
+    ],
+)
 def test_a_wrong_method_is_not_allowed(api: Api, method: str, path: str) -> None:
     if path == "/v1/models" and method == "GET":
         method = "POST"
@@ -68,7 +76,20 @@ def test_a_wrong_method_is_not_allowed(api: Api, method: str, path: str) -> None
         seen = api.send(Request(method, path)).status
         if seen in (200, 404, 501):
             api.unsupported(f"{method} {path}: {seen}")
-    api.refused(Request(method, path), status=405, plain=True)
+    answer = api.refused(Request(method, path), status=405, plain=True)
+    if api.dialect.is_vllm:
+        rule = "A refused method must come with the header Allow"
+        answer.check(lambda a: must(a.headers.get("allow"), rule, seen=a.headers.get("allow")))
+
+
+@pytest.mark.optional
+@pytest.mark.requires("vllm")
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/completions"])
+def test_a_query_that_nobody_knows_changes_nothing(api: Api, path: str) -> None:
+    request = _small(api) if path == "/v1/completions" else Request("GET", path)
+    answer = api.send(Request(request.method, f"{path}?api-version=1", request.body))
+    rule = "A query that the server does not know must change nothing"
+    answer.check(lambda a: must(a.status == 200, rule, expected=200, seen=a.status))
 
 
 @pytest.mark.parametrize("path", ["/no-such-page", "/v1/no-such-page", "/v1/completions/x", "/v2"])

@@ -22,9 +22,18 @@ pytestmark = [
 
 DAYS = "Today is Monday"  # " Tuesday Wednesday …", without end
 NUMBERS = "Count from one"  # " two three … twenty." and the end token
+LETTERS = "a b"  # "cdefgh…"
+TWICE = " Tuesday Tuesday Monday"
 UNICODE = "Say unicode"  # "中文😀." and the end token; characters split over tokens
 EARTH, FRIDAY, THREE, FIVE = (IDS[w] for w in (b" Earth", b" Friday", b" three", b" five"))
 TUESDAY, WEDNESDAY, DOT = IDS[b" Tuesday"], IDS[b" Wednesday"], IDS[b"."]
+
+
+def _between(tuesday: float, friday: float, **more: Any) -> dict[str, Any]:
+    """One token, which is " Tuesday" or " Friday": with these biases, the rest decides."""
+    bias = {str(TUESDAY): tuesday, str(FRIDAY): friday}
+    return {"logit_bias": bias, "max_tokens": 1, **more}
+
 
 #: What OpenAI's reference has: any server must do it.
 OPENAI: dict[str, tuple[str, dict[str, Any]]] = {
@@ -63,18 +72,28 @@ OPENAI: dict[str, tuple[str, dict[str, Any]]] = {
 
 #: What vLLM adds.
 VLLM: dict[str, tuple[str, dict[str, Any]]] = {
-    "repetition_penalty": (DAYS, {"repetition_penalty": 1.7}),
-    "repetition_penalty < 1": (DAYS, {"repetition_penalty": 0.4}),
-    "repetition_penalty counts the prompt": (
-        " Tuesday Tuesday Monday",
-        {"repetition_penalty": 9.0, "logit_bias": {str(FRIDAY): 1.0}, "max_tokens": 1},
+    # The prompt has " Tuesday" twice; the bias puts it and " Friday" where the size of the penalty
+    # decides between them. Applied twice, or once for each time, it would be another.
+    "repetition_penalty": (TWICE, _between(9, 25, repetition_penalty=2.0)),
+    "repetition_penalty is applied once": (TWICE, _between(9, 24, repetition_penalty=1.5)),
+    "repetition_penalty < 1": (TWICE, _between(1, 21.5, repetition_penalty=0.5)),
+    "repetition_penalty < 1 is applied once": (TWICE, _between(4, 26, repetition_penalty=0.75)),
+    "repetition_penalty lowers a negative logit": (
+        TWICE,
+        _between(-6, 12, repetition_penalty=1.5, allowed_token_ids=[TUESDAY, FRIDAY]),
+    ),
+    "repetition_penalty counts the answer": (
+        DAYS,
+        {"repetition_penalty": 40.0, "logit_bias": {str(FRIDAY): 40}, "max_tokens": 4},
     ),
     "presence_penalty ignores the prompt": (
         " Tuesday Tuesday Monday",
         {"presence_penalty": 2.0, "frequency_penalty": 2.0, "max_tokens": 1},
     ),
-    "bad_words": (DAYS, {"bad_words": ["Wednesday"], "max_tokens": 8}),
-    "bad_words of two tokens": (DAYS, {"bad_words": ["Tuesday Wednesday"], "max_tokens": 8}),
+    "bad_words": (LETTERS, {"bad_words": ["c"], "max_tokens": 8}),
+    "bad_words, the second": (LETTERS, {"bad_words": ["zz", "e"], "max_tokens": 8}),
+    "bad_words of two tokens": (LETTERS, {"bad_words": ["zz", "de"], "max_tokens": 8}),
+    "bad_words that never come": (DAYS, {"bad_words": ["Wednesday"], "max_tokens": 8}),
     "allowed_token_ids": (
         DAYS,
         {"allowed_token_ids": [THREE, FIVE, FRIDAY, TUESDAY], "max_tokens": 5},
@@ -90,6 +109,7 @@ VLLM: dict[str, tuple[str, dict[str, Any]]] = {
     "ignore_eos": (NUMBERS, {"ignore_eos": True, "max_tokens": 26}),
     "stop_token_ids": (NUMBERS, {"stop_token_ids": [FIVE]}),
     "stop_token_ids, the first that comes": (NUMBERS, {"stop_token_ids": [FIVE, DOT, THREE]}),
+    "stop string and ignore_eos": (NUMBERS, {"stop": " six", "ignore_eos": True}),
     "stop_token_ids and ignore_eos": (NUMBERS, {"stop_token_ids": [FIVE], "ignore_eos": True}),
     "stop token that stays": (
         NUMBERS,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vllm.client.failure import CheckFailed
+from pytest_vllm.client.failure import CheckFailed, Text
 from pytest_vllm.client.metrics import METRICS, RUNNING, WAITING, Metrics, is_of, look, look_until
 from pytest_vllm.suite.ask_for import chat, completion
 from pytest_vllm.suite.facts import root_of
@@ -62,6 +62,9 @@ PER_SEQUENCE = (
     "vllm:request_prefill_time_seconds",
     "vllm:request_decode_time_seconds",
 )
+
+#: Times of a request; none is longer than its client waited.
+TIMES = tuple(name for name in PER_SEQUENCE if name.endswith("_seconds"))
 
 #: Each asks once, and says what: name -> how.
 ASKED: dict[str, Callable[[Api], Answer]] = {
@@ -133,6 +136,45 @@ def test_no_counter_ever_falls(api: Api) -> None:
         if now is None or now < value:
             raise CheckFailed(
                 f"{key[0]} must not fall while the server runs", expected=value, seen=now
+            ).reproduced_by(after.answer.curl)
+
+
+def test_histograms_add_up(api: Api) -> None:
+    api.ask(completion(api.model))
+    seen = look(api.client)
+    for (name, labels), counts in seen.buckets().items():
+        total = seen.values.get((f"{name}_count", labels))
+        if counts != sorted(counts) or counts[-1] != total:
+            raise CheckFailed(
+                f"The buckets of {name} must rise to its count", expected=total, seen=counts
+            ).reproduced_by(seen.answer.curl)
+
+
+def test_shares_are_between_0_and_1(api: Api) -> None:
+    seen = look(api.client)
+    for (name, _), value in seen.values.items():
+        if name.startswith("vllm:") and name.endswith("_perc") and not 0 <= value <= 1:
+            raise CheckFailed(f"{name} must be between 0 and 1", seen=value).reproduced_by(
+                seen.answer.curl
+            )
+
+
+@pytest.mark.requires("generation")
+def test_latencies_are_in_seconds(api: Api) -> None:
+    before = look_until(api.client, lambda seen: not _is_working(seen))
+    began = time.monotonic()
+    api.ask(completion(api.model))
+    waited = time.monotonic() - began
+    name = "vllm:e2e_request_latency_seconds_count"
+    after = look_until(api.client, lambda seen: seen.since(before, name) >= 1)
+    if after.since(before, name) != 1:
+        _unless_somebody_else(api)
+    for family in TIMES:
+        if (took := after.since(before, f"{family}_sum")) > waited + 0.05:
+            raise CheckFailed(
+                f"{family} must be no longer than its request took",
+                expected=Text(f"at most {waited:.3f}"),
+                seen=took,
             ).reproduced_by(after.answer.curl)
 
 

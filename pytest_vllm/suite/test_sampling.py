@@ -15,6 +15,7 @@ from pytest_vllm.client.checks_sampling import (
 from pytest_vllm.client.failure import CheckFailed
 from pytest_vllm.suite.ask_for import completion
 from pytest_vllm.suite.drawing import ONE_TOKEN, top_candidates
+from pytest_vllm.suite.letters import ban_letters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -246,3 +247,107 @@ def test_a_stop_token_ends_the_answer_unless_min_tokens_forbids_it(api: Api) -> 
         must_equal("min_tokens must be reached", 4, len(ids))
 
     _eventually(check)
+
+
+#: Seeds of which a server might read a part only.
+ALIKE = {"8 bits": (5, 5 + 2**8), "16 bits": (5, 5 + 2**16), "no sign": (7, -7)}
+
+
+@pytest.mark.optional
+@pytest.mark.requires("vllm")
+@pytest.mark.parametrize("part", ALIKE)
+def test_all_of_a_seed_counts(api: Api, part: str) -> None:
+    texts = [texts_of(api.ask(_seeded(api, seed, max_tokens=24)).json) for seed in ALIKE[part]]
+    must_differ("Seeds that differ in a part only must give different texts", texts)
+
+
+#: What is told more, or stops nothing: a draw must not change with it.
+SILENT: dict[str, dict[str, Any]] = {
+    "logprobs": {"logprobs": 1},
+    "no candidates": {"logprobs": 0},
+    "prompt_logprobs": {"prompt_logprobs": 0},
+    "token ids": {"return_token_ids": True},
+    "a stop that never comes": {"stop": ["\u2603 never"]},
+    "a user": {"user": "ada"},
+    "a batch of one": {"prompt": [ONE_TOKEN]},
+    "one choice": {"n": 1},
+    "a cache salt": {"cache_salt": "salt"},
+}
+
+
+@pytest.mark.optional
+@pytest.mark.requires("vllm")
+@pytest.mark.parametrize("name", SILENT)
+def test_a_draw_is_the_same_whatever_else_is_asked_for(api: Api, name: str) -> None:
+    request = _seeded(api, 12, max_tokens=12, top_k=40, min_p=1e-3).but(
+        temperature=1.7,
+        top_p=0.97,
+        presence_penalty=0.4,
+        frequency_penalty=0.2,
+        repetition_penalty=1.05,
+        logit_bias={"120": 1.5},
+    )
+    rule = f"A seeded draw must be the same with {name}"
+    _same(api, rule, request, request.but(**SILENT[name]))
+    _eventually(lambda: _ignore(api.both(request.but(**SILENT[name]))))
+
+
+#: How the token with the number 0 is asked for: a server may take it for nothing.
+ZERO: dict[str, dict[str, Any]] = {
+    "logit_bias": {"logit_bias": {"0": 100}},
+    "allowed_token_ids": {"allowed_token_ids": [0]},
+    "stop_token_ids": {"logit_bias": {"0": 100}, "stop_token_ids": [0]},
+}
+
+
+@pytest.mark.optional
+@pytest.mark.requires("vllm")
+@pytest.mark.parametrize("means", ZERO)
+def test_token_0_is_a_token_like_others(api: Api, means: str) -> None:
+    request = completion(api.model, ONE_TOKEN, max_tokens=3, ignore_eos=True)
+    answer = api.both(request.but(return_token_ids=True, **ZERO[means]))
+    expected = [0] if means == "stop_token_ids" else [0] * 3
+    seen = answer.json["choices"][0]["token_ids"]
+    answer.check(lambda _: must_equal(f"{means} must reach token 0", expected, seen))
+
+
+@pytest.mark.optional
+@pytest.mark.requires("vllm")
+@pytest.mark.requires("tokenize")
+def test_bad_words_do_not_come(api: Api) -> None:
+    ban_letters(api, completion(api.model, "Say a letter"))
+
+
+@pytest.mark.optional
+@pytest.mark.requires("vllm")
+def test_a_repetition_penalty_divides_the_logit_once(api: Api) -> None:
+    """Where a token of the prompt and another change places tells its logit, divided by it."""
+    repeated = ONE_TOKEN[0]
+    other = next(token for token in top_candidates(api) if token != repeated)
+    request = completion(api.model, [repeated] * 2, max_tokens=1, return_token_ids=True).but(
+        allowed_token_ids=[repeated, other]
+    )
+
+    def crossing(penalty: float) -> float:
+        """The bias from which on the other token wins over the repeated one."""
+        low, high = -100.0, 100.0
+        while high - low > _EXACT:
+            middle = (low + high) / 2
+            bias = {str(repeated): 50, str(other): middle}
+            answer = api.ask(request.but(logit_bias=bias, repetition_penalty=penalty))
+            won = answer.json["choices"][0]["token_ids"] == [other]
+            low, high = (low, middle) if won else (middle, high)
+        return low
+
+    # crossing(p) = logit / p - rest: two of them tell both, and so all others.
+    first, half = crossing(1.0), crossing(2.0)
+    logit = 2 * (first - half)
+    must_equal("repetition_penalty must lower a logit above 0", True, logit > 1)
+    for penalty in (1.25, 0.8):
+        expected = first - logit + logit / penalty
+        gap = abs(crossing(penalty) - expected)
+        near = 4 * _EXACT / penalty
+        must_equal(f"repetition_penalty={penalty} must divide the logit by it", True, gap < near)
+
+
+_EXACT = 0.1

@@ -46,6 +46,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "min_p=1": {"min_p": 1.0, "temperature": 2.0},
     "logit_bias": {"logit_bias": "second"},
     "logit_bias and top_k": {"logit_bias": "second", "top_k": 1},
+    "temperature=2 with logprobs": {"temperature": 2.0, "logprobs": 0},
 }
 
 

@@ -11,7 +11,7 @@ from pytest_vllm.client import openai_shapes as shapes
 from pytest_vllm.client.checks import has_shape, is_html, is_json
 from pytest_vllm.client.exchange import Request
 from pytest_vllm.client.failure import CheckFailed
-from pytest_vllm.client.metrics import is_of
+from pytest_vllm.client.metrics import is_of, look
 from pytest_vllm.client.readers.common import must
 from pytest_vllm.suite.ask_for import completion
 from pytest_vllm.suite.facts import root_of
@@ -120,6 +120,19 @@ def test_the_load_is_a_number(api: Api) -> None:
         must(good, "server_load must be an integer, 0 or more", seen=answer.json)
 
     api.ask(Request("GET", "/load")).check(is_json, check)
+
+
+@pytest.mark.alone
+@pytest.mark.endpoint("GET /load")
+@pytest.mark.requires("vllm")
+def test_an_idle_server_has_no_load(api: Api) -> None:
+    if "GET /load" not in api.server.capabilities.endpoints:
+        api.unsupported("GET /openapi.json lists no GET /load")
+    if api.has("metrics") and look(api.client).in_flight:
+        api.unsupported("somebody else uses the server")
+    answer = api.ask(Request("GET", "/load"))
+    rule = "server_load must be 0 while nothing is asked"
+    answer.check(lambda a: must(a.json["server_load"] == 0, rule, expected=0, seen=a.json))
 
 
 # --- metrics ---------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_vllm.client.checks_structured import Fits, begins, is_choice
+from pytest_vllm.client.checks_structured import Fits, begins, is_choice, matches
 from pytest_vllm.client.readers.common import must
 from pytest_vllm.client.refused import refuse, still_well
 from pytest_vllm.suite.ask_for import chat, completion
@@ -14,10 +14,13 @@ from pytest_vllm.suite.constraints import (
     CONSTRAINTS,
     FORMATS,
     SCHEMAS,
+    TEMPTATIONS,
     calm,
     json_schema,
     spoken,
+    tempting,
 )
+from pytest_vllm.suite.facts import tokens_of
 
 if TYPE_CHECKING:
     from pytest_vllm.client.api import Api
@@ -108,6 +111,42 @@ def test_a_constraint_is_kept_by_each_of_n(api: Api, path: str, name: str) -> No
 
 
 @vllm
+@pytest.mark.chat_model
+@pytest.mark.endpoint(CHAT)
+def test_a_response_format_is_kept_by_each_of_n(api: Api) -> None:
+    constraint = FORMATS["json_schema, enums"]
+    sampled = {"n": 2, "temperature": 1.0, "seed": 4}
+    _fits(
+        api.both(_asking(api, "chat", **sampled, **constraint.fields, **calm(api))), constraint.fits
+    )
+
+
+@vllm
+@pytest.mark.requires("tokenize")
+@both_endpoints
+@pytest.mark.parametrize("name", TEMPTATIONS)
+def test_a_schema_is_kept_against_a_bias(api: Api, path: str, name: str) -> None:
+    schema, bias, pattern = TEMPTATIONS[name]
+    outer = {"type": "object", "properties": {"v": schema}, "required": ["v"]}
+    asked = spoken(api, {"json": {**outer, "additionalProperties": False}})
+    answer = api.both(_asking(api, path, **asked, **tempting(api, bias)))
+    _fits(answer, matches(r'\s*\{\s*"v"\s*:\s*(' + pattern + r")\s*\}\s*"))
+
+
+@vllm
+@pytest.mark.requires("tokenize")
+@both_endpoints
+@pytest.mark.parametrize("letter", ["q", "z", "x"])
+def test_any_choice_can_be_the_answer(api: Api, path: str, letter: str) -> None:
+    [token, *more] = tokens_of(api, letter, add_special_tokens=False)
+    drawn = {"logit_bias": {str(token): 100}}
+    if more or _texts(api.ask(_asking(api, path, **{**drawn, "max_tokens": 1}))) != [letter]:
+        api.unsupported(f"{letter!r} is not one token")
+    choices = {"choice": ["q9", "z9", "x9"]}
+    _fits(api.both(_asking(api, path, **drawn, **spoken(api, choices))), is_choice([f"{letter}9"]))
+
+
+@vllm
 @both_endpoints
 def test_a_constrained_text_has_its_logprobs(api: Api, path: str) -> None:
     asked = {"logprobs": True, "top_logprobs": 3} if path == "chat" else {"logprobs": 3}
@@ -171,6 +210,8 @@ BROKEN: dict[str, dict[str, Any]] = {
     "two constraints": {"choice": ["a"], "regex": "a"},
     "an invalid type": {"json": {"type": "nonsense"}},
     "JSON that is none": {"json": "{"},
+    "JSON without a bottom": {"json": '{"items":' * 3000 + "{}" + "}" * 3000},
+    "an empty structural tag": {"structural_tag": ""},
 }
 
 

@@ -16,7 +16,7 @@ Run = Callable[..., pytest.RunResult]
 INI = """
 [pytest]
 filterwarnings = error
-addopts = --strict-markers -p no:asyncio -p no:anyio -p no:cacheprovider
+addopts = --strict-markers -p no:asyncio -p no:anyio -p no:cacheprovider -p no:schemathesis
 """
 
 

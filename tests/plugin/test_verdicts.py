@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from tests.fake_server import FakeServer
-from tests.plugin.conftest import Run
+from tests.plugin.conftest import INI, Run
 
 OPTIONAL_FAILS = """
 import pytest
@@ -190,3 +194,18 @@ def test_it(vllm_server, n):
     models = ("--vllm-model=acme/a", "--vllm-model=acme/b")
     result = run(source, *models, *stand_in, "-p", "no:timeout", workers=True)
     result.assert_outcomes(passed=7, failed=1)
+
+
+@pytest.mark.parametrize(("style", "sources"), [((), 0), (("--tb=long",), 1)], ids=["auto", "long"])
+def test_a_broken_rule_of_the_suite_is_shown_without_its_source(
+    pytester: pytest.Pytester, server: FakeServer, style: tuple[str, ...], sources: int
+) -> None:
+    server.faults.add("completions_500")
+    path = "::".join(["test_completions.py", "test_a_prompt_is_completed"])
+    suite = Path(__file__).parents[2] / "pytest_vllm" / "suite"
+    pytester.makeini(INI)
+    options = ("-p", "no:xdist", "--vllm-lang=en", "--vllm-url", server.url, *style)
+    text = pytester.runpytest_inprocess(str(suite / path), *options).stdout.str()
+    assert "must be answered with 200" in text
+    assert "curl -sS " in text
+    assert text.count("def test_a_prompt_is_completed(") == sources

@@ -9,24 +9,31 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fnmatch
+import importlib
 import json
 import re
 import sys
 import time
 from pathlib import Path
 
-from tests.proxy.catalogue import FAULTS
 from tests.proxy.fault import Fault
 from tests.proxy.harness import Test, Verdict, collect, connect, run
+from tests.proxy.memo import Memo
 from tests.proxy.proxy import proxied
-from tests.proxy.server import Upstream
+from tests.proxy.server import Handler, Upstream
 
 
 def attempt(
-    url: str, model: str, fault: Fault | None, tests: list[Test], enough: int, threads: int = 8
+    url: str | Handler,
+    model: str,
+    fault: Fault | None,
+    tests: list[Test],
+    enough: int,
+    threads: int = 8,
 ) -> tuple[list[Verdict], list[str]]:
     """The verdicts with one fault (or none), and the mistakes that the fault itself made."""
-    with proxied(Upstream(url), fault) as (address, proxy):
+    upstream = Upstream(url) if isinstance(url, str) else url
+    with proxied(upstream, fault) as (address, proxy):
         try:
             server, client = connect(address, model)
         except Exception as refusal:
@@ -60,6 +67,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--enough", type=int, default=3)
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--healthy", action="store_true")
+    parser.add_argument("--memo", type=Path, help="ask the server once, and remember here")
+    parser.add_argument("--faults-of", default="tests.proxy.catalogue", help="a module with FAULTS")
     parser.add_argument("--fresh", action="store_true", help="only faults that --out does not have")
     parser.add_argument(
         "--missed", action="store_true", help="only faults that --out has as missed"
@@ -67,6 +76,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("/tmp/w/faults.jsonl"))
     options = parser.parse_args(arguments)
     tests = collect(*options.test)
+    faults = importlib.import_module(options.faults_of).FAULTS
+    faults = faults.values() if isinstance(faults, dict) else faults
     known = (
         [json.loads(line) for line in options.out.read_text().splitlines()]
         if options.out.exists()
@@ -74,7 +85,13 @@ def main(arguments: list[str]) -> int:
     )
     known = [entry for entry in known if entry["model"] == options.model]
     caught = {entry["fault"]: [t for t, _ in entry["red"]] for entry in known}
-    healthy, _ = attempt(options.url, options.model, None, tests, 0, options.threads)
+    memo = Memo(Upstream(options.url), options.memo) if options.memo else None
+    if memo is not None:
+        tests = [test for test in tests if not test.marked("alone")]
+    upstream = memo or options.url
+    healthy, _ = attempt(upstream, options.model, None, tests, 0, options.threads)
+    if memo is not None:
+        memo.save()
     red = {v.test: v for v in healthy if v.outcome == "failed"}
     skipped = sum(v.outcome == "skipped" for v in healthy)
     print(f"healthy: {len(healthy)} tests, {skipped} skipped, red {len(red)}", flush=True)
@@ -87,7 +104,7 @@ def main(arguments: list[str]) -> int:
     tests = [test for test in tests if test.name not in red]
     chosen = [
         f
-        for f in FAULTS.values()
+        for f in faults
         if (not options.fault or any(fnmatch.fnmatch(f.name, p) for p in options.fault))
         and (not options.on or f.on in options.on)
         and not (options.fresh and f.name in caught)
@@ -97,8 +114,10 @@ def main(arguments: list[str]) -> int:
     for fault in chosen:
         began = time.monotonic()
         order = by_relevance(tests, caught, fault.name)
+        if memo is not None:
+            memo.again()
         verdicts, mistakes = attempt(
-            options.url, options.model, fault, order, options.enough, options.threads
+            upstream, options.model, fault, order, options.enough, options.threads
         )
         failed = [v for v in verdicts if v.outcome == "failed"]
         entry = {

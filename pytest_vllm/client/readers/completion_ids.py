@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.client.readers.common import is_logprob, is_streamed_request, must
 from pytest_vllm.client.readers.completion_usage import prompts_of
-from pytest_vllm.client.shapes import COUNT, STRING, Kind, Shape, conform, is_integer, optional
+from pytest_vllm.client.shapes import COUNT, STRING, Kind, Shape, conform, is_integer, nullable
 
 if TYPE_CHECKING:
     from pytest_vllm.client.dialect import Dialect
@@ -25,7 +25,7 @@ _IDS: dict[str, Shape] = {"token_ids": [COUNT], "prompt_token_ids": [COUNT]}
 _CANDIDATE: dict[str, Shape] = {
     "logprob": Kind("a logprob (0 or less)", is_logprob),
     "rank": _RANK,
-    "decoded_token": optional(STRING),
+    "decoded_token": nullable(STRING),
 }
 
 

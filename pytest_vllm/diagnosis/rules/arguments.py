@@ -32,7 +32,7 @@ def _unknown(found: Found) -> str:
     known = f" ({'; '.join(hints)})" if hints else ""
     return (
         f"Drop or correct {' '.join(flags) or found['args']}{known}. vllm serve --help=all lists what this version knows; "
-        "a key of a --config file counts as an option too. Flags go behind --vllm-arg."
+        "a key of a --config file counts as an option too. Flags of vllm serve go behind --vllm-arg=."
     )
 
 
@@ -47,7 +47,7 @@ def _limit(found: Found) -> str:
         number = float(value[1])
         if 1 < number <= 100 and number > 2:
             return f"It is a fraction: {number:g} means {number / 100:g} (--vllm-gpu-util {number / 100:g}; --gpu-memory-utilization {number / 100:g})."
-    return "The sentence says which values are allowed; --vllm-arg and --vllm-gpu-util are where they come from."
+    return "The sentence says which values are allowed; --vllm-arg=--NAME=VALUE (vllm serve --NAME VALUE) and --vllm-gpu-util are where they come from."
 
 
 def _limit_numbers(found: Found) -> Numbers:
@@ -74,7 +74,7 @@ RULES: tuple[Rule, ...] = (
         "image_entrypoint_args",
         r"error: (?:unrecognized arguments: |argument model_tag: )?(?:.*unrecognized arguments: )(?P<args>(?:serve )?/?[\w.-]+(?:/[\w.-]+)+)\s*$",
         "The image starts the server by itself, and `serve MODEL` was given to it once more.",
-        "Give the flags only: docker run IMAGE --model {args}. The plugin looks at the image's entrypoint by itself.",
+        "Give the flags only: docker run IMAGE --model {args}. The plugin (--vllm-model MODEL) looks at the image's entrypoint by itself.",
         lambda f: {"arguments": ["serve", f["args"].removeprefix("serve ")]},
         anywhere=True,
     ),
@@ -96,9 +96,9 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "invalid_argument_value",
-        r"error: argument (?P<argument>-[\w/ -]+): (?P<why>.+)$",
+        r"error: argument (?P<argument>(?:-\w+/)?(?P<flag>--[\w-]+)[\w/ ,-]*): (?P<why>.+)$",
         "{argument} has a value that it cannot have: {why}",
-        "Correct it; JSON needs double quotes inside and single quotes around: '{{\"a\": 1}}'.",
+        "Correct --vllm-arg={flag}=… (vllm serve {flag}); JSON needs double quotes inside and single quotes around: '{\"a\": 1}'.",
         _choice_numbers,
         anywhere=True,
     ),
@@ -113,28 +113,30 @@ RULES: tuple[Rule, ...] = (
         "config_file_missing",
         r"(?:config file|config\.ya?ml).*(?:not found|No such file|does not exist)|No such file or directory: '(?P<path>[^']+\.ya?ml)'",
         "The file of --config is not there: {path}.",
-        "Mount it into the container, or correct the path.",
+        "Mount it into the container (docker run -v {path}:{path}:ro), or correct --vllm-arg=--config=FILE.",
         anywhere=True,
     ),
     rule(
         "config_file_invalid",
         r"yaml\.(?:parser|scanner|constructor)\.\w+Error",
         "The file of --config is no valid YAML.",
-        "The lines after this one say where: check brackets, quotes and indentation.",
+        "The lines after this one say where: check brackets, quotes and indentation with python3 -c 'import sys,yaml;yaml.safe_load(open(sys.argv[1]))' FILE.",
         anywhere=True,
     ),
     rule(
         "invalid_environment",
-        r"Unknown level: '(?P<value>[^']+)'",
-        "VLLM_LOGGING_LEVEL has no level {value}.",
+        r"Unknown level: '(?P<level>[^']+)'",
+        "VLLM_LOGGING_LEVEL has no level {level}.",
         "--vllm-env VLLM_LOGGING_LEVEL=DEBUG, or INFO, WARNING, ERROR.",
+        # logging says it in capitals, whatever was typed.
+        lambda f: {"value": f["level"].lower()},
         anywhere=True,
     ),
     rule(
         "invalid_environment",
         r"invalid literal for int\(\) with base 10: '(?P<value>[^']*)'|could not convert string to float: '(?P<text>[^']*)'|Invalid value '(?P<bad>[^']*)' for VLLM_\w+|environment variable \w+ (?:must|should|has)",
         "An environment variable has a value that is no number: {value}{text}.",
-        "Numbers without units: VLLM_CPU_KVCACHE_SPACE=4, not 4GB. The traceback names the variable.",
+        "Numbers without units: --vllm-env VLLM_CPU_KVCACHE_SPACE=4, not 4GB. The traceback names the variable.",
         anywhere=False,
     ),
     rule(
@@ -155,7 +157,7 @@ RULES: tuple[Rule, ...] = (
         "invalid_argument_value",
         r"port must be 0-65535",
         "The port is none.",
-        "--vllm-port (vllm serve --port) takes 1 to 65535.",
+        "vllm serve --port takes 1 to 65535 (the plugin chooses one by itself).",
         anywhere=True,
     ),
     rule(
@@ -179,23 +181,23 @@ RULES: tuple[Rule, ...] = (
 LATE: tuple[Rule, ...] = (
     rule(
         "broken_install",
-        r"No module named 'vllm\.(?P<module>\w+)'|cannot import name \S+ from (?:partially initialized module )?'vllm|vllm\._C|_C\.abi3\.so",
+        r"failed to be inspected|Error in inspecting model architecture|No module named 'vllm\.(?P<module>\w+)'|cannot import name \S+ from (?:partially initialized module )?'vllm|vllm\._C|_C\.abi3\.so",
         "vLLM itself is not installed completely.",
-        "Reinstall it in a clean environment, or use an official image; a folder called vllm in the current directory hides the package.",
+        "Reinstall it in a clean environment (pip install --force-reinstall vllm), or use an official image (--vllm-image=vllm/vllm-openai-rocm:latest; docker run vllm/vllm-openai-rocm:latest); a folder called vllm in the current directory hides the package.",
         anywhere=True,
     ),
     rule(
         "python_package_missing",
         r"No module named '(?P<package>[\w.]+)'|Failed to import (?P<import>\w+)|Please install (?P<name>[\w\[\]-]+)",
         "The image lacks the Python package {package}{import}{name}.",
-        "Use an image that has it (is it a vLLM image?), or install it: pip install {package}{name}.",
+        "Use an image that has it (is it a vLLM image? --vllm-image=vllm/vllm-openai-rocm:latest; docker run vllm/vllm-openai-rocm:latest), or install it: pip install {package}{name}.",
         anywhere=True,
     ),
     rule(
         "library_missing",
         r"ImportError: (?P<library>lib[\w.+-]+): ",
         "The library {library} is missing.",
-        "Use an official image.",
+        "Use an official image: --vllm-image=vllm/vllm-openai-rocm:latest (docker run vllm/vllm-openai-rocm:latest).",
         anywhere=False,
     ),
 )

@@ -9,7 +9,7 @@ from pytest_vllm.diagnosis.rules.rule import Rule, rule
 
 _GROUPS = (
     "Give the number instead of the name, since names are looked up inside the image: "
-    "--vllm-docker-arg is not needed, the plugin adds the numeric groups by itself "
+    "--vllm-platform rocm adds the numeric groups by itself "
     "(docker run --group-add $(getent group render | cut -d: -f3) --group-add $(getent group video | cut -d: -f3)). "
     "An empty value means that the group was not found on this host."
 )
@@ -52,7 +52,7 @@ RULES: tuple[Rule, ...] = (
         r"|Error starting userland proxy.*address already in use|listen tcp4? (?P<listen>[\d.:]+): bind: address already in use"
         r"|failed to bind (?:host )?port .*address already in use",
         "The host port is taken.",
-        "Use another one: leave --vllm-port away, and the plugin takes a free one (docker run -p 127.0.0.1:0:8000); "
+        "Use another one: docker run -p 127.0.0.1:0:8000 takes a free one, as the plugin always does; "
         "ss -ltnp and docker ps show who has it.",
         anywhere=True,
     ),
@@ -91,7 +91,7 @@ RULES: tuple[Rule, ...] = (
         "gpu_device_missing",
         r"error gathering device information while adding custom device(?: \"(?P<device>[^\"]+)\")?",
         "{device} does not exist on this host.",
-        "Load the driver (sudo modprobe amdgpu), or choose a device that exists (ls /dev/kfd /dev/dri); "
+        "Load the driver (sudo modprobe amdgpu), or choose a device that exists (ls -l /dev/kfd /dev/dri; docker run --device=/dev/kfd --device=/dev/dri); "
         "without an AMD GPU use --vllm-platform cpu.",
         anywhere=True,
     ),
@@ -101,7 +101,7 @@ RULES: tuple[Rule, ...] = (
         r"|net/http: (?:request canceled|TLS handshake timeout)|server misbehaving|i/o timeout",
         "The registry cannot be reached.",
         "Pull beforehand where there is a network (docker pull, docker save | docker load) and run with --vllm-pull never; "
-        "behind a proxy, the engine needs it too (/etc/systemd/system/docker.service.d/proxy.conf).",
+        "--vllm-pull never is docker run --pull never; behind a proxy, the engine needs it too (/etc/systemd/system/docker.service.d/proxy.conf).",
         anywhere=True,
     ),
     rule(
@@ -109,7 +109,7 @@ RULES: tuple[Rule, ...] = (
         r"No such image: (?P<image>\S+?)(?:[\"')]|$)|[Uu]nable to find image '(?P<wanted>[^']+)'"
         r"|pull access denied for (?P<denied>[^,\s]+)|manifest (?:for (?P<manifest>\S+) )?(?:not found|unknown)|repository does not exist",
         "The image is not there.",
-        "Check name and tag (docker images), then docker pull it or build it; --vllm-image names another, "
+        "Check name and tag (docker images), then docker pull it or build it; --vllm-image=IMAGE (docker run IMAGE) names another, "
         "--vllm-pull missing pulls what is not local. A private registry wants docker login.",
         anywhere=True,
     ),
@@ -117,21 +117,21 @@ RULES: tuple[Rule, ...] = (
         "docker_image_reference_invalid",
         r"invalid reference format(?P<why>: [^\"]+)?",
         "The name of the image is malformed{why}.",
-        "name[:tag], in lower case, with nothing empty: a tag that is empty often comes from an unset variable. See --vllm-image.",
+        "name[:tag], in lower case, with nothing empty: --vllm-image=vllm/vllm-openai-rocm:latest (docker run vllm/vllm-openai-rocm:latest). An empty tag often comes from an unset variable.",
         anywhere=True,
     ),
     rule(
         "docker_platform_mismatch",
         r"no matching manifest for (?P<platform>\S+)|does not match the (?:detected host|specified) platform|exec format error",
         "The image is built for another processor.",
-        "Use an image for this machine (uname -m); vLLM's ROCm images exist for linux/amd64 only.",
+        "Use an image for this machine: docker pull --platform linux/$(uname -m | sed s/x86_64/amd64/) IMAGE; vLLM's ROCm images exist for linux/amd64 only.",
         anywhere=True,
     ),
     rule(
         "docker_mount_source_missing",
         r"bind source path does not exist: (?P<path>[^\s\"]+)",
         "{path} does not exist on the host, so it cannot be mounted.",
-        "Create it or correct the path: --vllm-hf-cache, --vllm-model, or docker run -v SOURCE:TARGET.",
+        "mkdir -p {path}, or correct the path: --vllm-hf-cache=DIR, --vllm-model=DIR (docker run -v DIR:DIR:ro).",
         anywhere=True,
     ),
     rule(
@@ -139,7 +139,7 @@ RULES: tuple[Rule, ...] = (
         r"[Dd]uplicate mount point: (?P<target>\S+)|error mounting|invalid mount (?:config|path)|invalid volume specification"
         r"|mount a directory onto a file|must be an absolute path|mount denied",
         "Docker cannot make this mount.",
-        "Source and target must both be folders or both files, each target once, with absolute paths.",
+        "docker run -v /absolute/source:/absolute/target:ro, each target once; source and target must both be folders or both files (ls -ld SOURCE).",
         anywhere=True,
     ),
     rule(
@@ -160,7 +160,7 @@ RULES: tuple[Rule, ...] = (
         "docker_entrypoint_missing",
         r"exec: \"(?P<program>[^\"]+)\": (?:executable file not found|stat )|exec (?P<path>\S+): no such file or directory",
         "The image has no program {program}.",
-        "Give the whole command (`vllm serve MODEL …`) if the image has no server as its entrypoint; "
+        "Give the whole command (docker run IMAGE vllm serve MODEL …) if the image has no server as its entrypoint (docker image inspect -f '{{.Config.Entrypoint}}' IMAGE); "
         "is it a vLLM image? The plugin finds out by itself for images that it starts.",
         anywhere=True,
     ),
@@ -173,11 +173,13 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "docker_option_invalid",
-        r"Requested (?:CPUs|memory nodes) are not available(?: - requested \S+, available: (?P<available>\S+))?"
+        r"Requested (?:CPUs|memory nodes) are not available(?: - requested \S+, available: (?P<available>[^\s\")]+))?"
         r"|conflicting options|cannot (?:join|specify)|opening seccomp profile|invalid (?:argument|containerPort|ulimit|IPC mode|publish|hostPort|size|value)"
         r"|unknown flag|Range of CPUs|[Mm]inimum memory limit|is not a valid|unknown (?:shorthand|log opt|capability)",
         "Docker does not accept one of the options.",
         "The sentence names it; correct or drop that option of docker run. CPUs and NUMA nodes must exist on this host (lscpu).",
+        # A list such as 0-1, which is no number even where it is 0.
+        lambda f: {"available": f["available"]} if f["available"] else {},
         anywhere=True,
     ),
 )
@@ -187,6 +189,6 @@ IPC_MISSING = rule(
     "docker_option_invalid",
     r"^docker: Error response from daemon: No such container: (?P<container>\S+)$",
     "An option of docker run names a container that does not exist: {container}.",
-    "Correct --ipc, --network, --pid or --volumes-from; --vllm-shm-size replaces --ipc.",
+    "Correct --ipc, --network, --pid or --volumes-from (docker ps -a shows the names); docker run --shm-size 16g replaces --ipc.",
     anywhere=True,
 )

@@ -2,35 +2,80 @@
 
 from __future__ import annotations
 
-from pytest_vllm.diagnosis.rules.rule import Rule, rule
+import re
+
+from pytest_vllm.diagnosis.rules.rule import Found, Numbers, Rule, rule
+
+
+def _shm(found: Found) -> str:
+    """Twice what is needed, since the number of segments grows with the workers."""
+    needed = _shm_numbers(found).get("required_mib", 0)
+    size = f"{max(1, -(-needed * 2 // 1024))}g" if needed else "16g"
+    sums = f"{needed} MiB are needed, {found['free_mib']} MiB are free: " if needed else ""
+    return (
+        f"{sums}docker run --shm-size {size}, or --ipc=host, as the plugin does by itself; Docker's default is 64 MiB. "
+        "With several GPUs give 16g; in Kubernetes an emptyDir with medium: Memory at /dev/shm."
+    )
+
+
+def _shm_numbers(found: Found) -> dict[str, int]:
+    groups = found.match.groupdict()
+    return {name: int(value) for name, value in groups.items() if value is not None}
+
+
+def _port_numbers(found: Found) -> Numbers:
+    pattern = r"\('[^']*', (\d+)\)|[Pp]ort:? (\d+)|:(\d{2,5})\b(?!\d*:)"
+    match = re.search(pattern, found.match.string)
+    return {"port": int(match[1] or match[2] or match[3])} if match else {}
+
+
+def _port(found: Found) -> str:
+    port = _port_numbers(found).get("port")
+    other = int(port) + 1 if port else 8001
+    who = f"sport = :{port}" if port else "state listening"
+    return (
+        f"Use another: vllm serve --port {other} (the plugin takes a free one by itself); "
+        f"sudo ss -ltnp '{who}' shows who has it."
+    )
+
 
 RULES: tuple[Rule, ...] = (
     rule(
         "shm_too_small",
-        r"Insufficient space in /dev/shm.*?(?P<required_mib>\d+) MiB required, (?P<free_mib>\d+) MiB free|No space left on device.*(?:/dev/shm|psm_|nccl-)|(?:/dev/shm|shared memory).*(?:too small|No space|insufficient)|unable to (?:mmap|allocate shared memory).*/dev/shm|Bus error.*shared memory",
-        "/dev/shm is too small: {required_mib} MiB are needed, {free_mib} MiB are free.",
-        "--vllm-shm-size 1g (docker run --shm-size 1g, or --ipc=host); Docker's default is 64 MiB. With several GPUs give 16g.",
+        r"creating shared memory segment /dev/shm/\S+ \(size (?P<segment_bytes>\d+)\)|Insufficient space in /dev/shm.*?(?P<required_mib>\d+) MiB required, (?P<free_mib>\d+) MiB free|No space left on device.*(?:/dev/shm|psm_|nccl-)|(?:/dev/shm|shared memory).*(?:too small|No space|insufficient)|unable to (?:mmap|allocate shared memory).*/dev/shm|Bus error.*shared memory",
+        "/dev/shm is too small.",
+        _shm,
+        _shm_numbers,
+        anywhere=True,
+    ),
+    rule(
+        "host_oom_killed",
+        r"^\s*Killed\s*$|[Oo]ut of memory: Killed process|oom-kill:|due to memory pressure|Memory cgroup out of memory",
+        "The kernel killed the server: the host memory that it may use was not enough.",
+        "Give the container more memory (docker run --memory 32g), free host memory (free -g; dmesg | grep -i oom), "
+        "or serve a smaller model.",
         anywhere=True,
     ),
     rule(
         "vllm_port_env_from_kubernetes",
         r"VLLM_PORT '(?P<VLLM_PORT>[^']+)' appears to be a URI",
         "Kubernetes has set VLLM_PORT to {VLLM_PORT}, since a service is called vllm.",
-        "Rename the service, or enableServiceLinks: false in the pod; by hand: unset VLLM_PORT.",
+        "Rename the service, or enableServiceLinks: false in the pod's spec; by hand: unset VLLM_PORT.",
         anywhere=True,
     ),
     rule(
         "vllm_port_misused",
         r"VLLM_PORT.*(?:invalid|must be|should)|invalid literal for int\(\).*VLLM_PORT",
         "VLLM_PORT is not the server's port: it is for vLLM's own processes.",
-        "Unset it and use --port (--vllm-port).",
+        "unset VLLM_PORT, and give the server's own port to vllm serve --port 8000 (the plugin chooses one by itself).",
         anywhere=True,
     ),
     rule(
         "port_in_use",
-        r"(?:Errno 98|EADDRINUSE|[Aa]ddress already in use)(?:.*?port (?P<port>\d+))?|error while attempting to bind on address \('[^']*', (?P<bound>\d+)\)|Port (?P<taken>\d+) is (?:already )?in use",
+        r"Errno 98|EADDRINUSE|[Aa]ddress already in use|error while attempting to bind on address|Port \d+ is (?:already )?in use",
         "The server's port is taken.",
-        "Use another: leave --vllm-port away (vllm serve --port N); ss -ltnp shows who has it.",
+        _port,
+        _port_numbers,
         anywhere=True,
     ),
     rule(
@@ -44,7 +89,7 @@ RULES: tuple[Rule, ...] = (
         "nofile_limit",
         r"(?:socket|accept|epoll_create|pipe|open)?: ?Too many open files|Errno 24",
         "The limit of open files is too low.",
-        "docker run --ulimit nofile=65536:65536 (ulimit -n 65536).",
+        "docker run --ulimit nofile=65536:65536 (for a process: ulimit -n 65536).",
         anywhere=True,
     ),
     rule(
@@ -58,21 +103,21 @@ RULES: tuple[Rule, ...] = (
         "uid_without_passwd_entry",
         r"getpwuid\(\): uid not found: (?P<uid>\d+)|No user exists for uid|uid not found|I have no name",
         "The container's user {uid} has no name, and PyTorch wants one.",
-        "--vllm-env USER=vllm --vllm-env HOME=/tmp --vllm-env TORCHINDUCTOR_CACHE_DIR=/tmp/torchinductor (docker run -e …), or run as a user that the image has.",
+        "--vllm-env USER=vllm --vllm-env HOME=/tmp --vllm-env TORCHINDUCTOR_CACHE_DIR=/tmp/torchinductor , or run as a user that the image has (docker run --user 0).",
         anywhere=True,
     ),
     rule(
         "read_only_filesystem",
         r"No usable temporary directory found",
         "The container has no writable temporary folder.",
-        "docker run --tmpfs /tmp beside --read-only.",
+        "docker run --read-only --tmpfs /tmp.",
         anywhere=True,
     ),
     rule(
         "tls_file_missing",
         r"ssl_(?:keyfile|certfile|ca_certs).*No such file|(?:keyfile|certfile).*(?:not found|No such file)|load_cert_chain",
         "The TLS key or certificate is not there.",
-        "Mount the files, and correct --ssl-keyfile and --ssl-certfile.",
+        "Mount the files (docker run -v DIR:/tls:ro), and correct --vllm-arg=--ssl-keyfile=/tls/key.pem and --vllm-arg=--ssl-certfile=/tls/cert.pem.",
         anywhere=True,
     ),
     rule(
@@ -84,30 +129,32 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "glibc_too_old",
-        r"GLIBC(?:XX)?_[\d.]+['`]? not found",
+        r"GLIBC(?:XX)?_(?P<needs>[\d.]+)['`]? not found",
         "The system is older than the binaries.",
-        "Run the container image instead of a wheel, or a newer distribution.",
+        "Run the container image instead of a wheel: --vllm-launcher docker (docker run vllm/vllm-openai-rocm:latest); ldd --version shows what this system has.",
+        # A version, not a number.
+        lambda f: {"needs": f["needs"]},
         anywhere=True,
     ),
     rule(
         "compiler_missing",
-        r"InvalidCxxCompiler|No working C\+\+ compiler|Failed to find C compiler|(?:gcc|g\+\+|cc1plus): (?:No such file|not found|command not found)|fatal error: Python\.h",
+        r"InvalidCxxCompiler|No working C\+\+ compiler|Failed to find C compiler|(?:gcc|g\+\+|cc1plus): (?:No such file|not found|command not found)|fatal error: [\w./]+\.h(?:pp)?: No such file|CppCompileError",
         "A kernel is compiled at run time, and there is no compiler.",
-        "Install gcc, g++ and the Python headers in the image; on a CPU --vllm-env TORCHDYNAMO_DISABLE=1 goes without.",
+        "apt-get install -y gcc g++ python3-dev in the image; on a CPU --vllm-env TORCHDYNAMO_DISABLE=1 goes without.",
         anywhere=True,
     ),
     rule(
         "library_missing",
         r"(?P<library>lib[\w.+-]+\.so[.\d]*): cannot open shared object file|OSError: .*lib[\w.+-]+\.so[.\d]*: cannot open",
         "The library {library} is missing.",
-        "Use an official image, or install the package that has it (apt-file search {library}).",
+        "Use an official image (--vllm-image=vllm/vllm-openai-rocm:latest; docker run vllm/vllm-openai-rocm:latest), or install the package that has it (apt-file search {library}).",
         anywhere=True,
     ),
     rule(
         "library_mismatch",
-        r"undefined symbol|cannot import name '(?P<name>\w+)' from '(?P<module>[\w.]+)'|incompatible with|has no attribute '__version__'|numpy\.dtype size changed|version conflict|requires? .* but you have",
+        r"undefined symbol|_OpNamespace' '\w+' object has no attribute|cannot import name '(?P<name>\w+)' from '(?P<module>[\w.]+)'|incompatible with|has no attribute '__version__'|numpy\.dtype size changed|has no attribute all_special_tokens_extended|version conflict|requires? .* but you have",
         "Two packages of the image do not fit each other.",
-        "Use an official image as it is, or reinstall vLLM with exactly its pinned dependencies.",
+        "Use an official image as it is (--vllm-image=vllm/vllm-openai-rocm:latest; docker run vllm/vllm-openai-rocm:latest), or reinstall vLLM with its pinned dependencies in a clean environment (pip install --force-reinstall vllm; pip check).",
         anywhere=False,
     ),
     rule(
@@ -128,7 +175,7 @@ RULES: tuple[Rule, ...] = (
         "startup_timeout_external",
         r"Timed out waiting for engine core processes|VLLM_ENGINE_READY_TIMEOUT_S|[Ll]iveness probe failed|[Ss]tartup probe failed",
         "The start took longer than it was allowed to.",
-        "--vllm-env VLLM_ENGINE_READY_TIMEOUT_S=3600 and --vllm-startup-timeout 1h; in Kubernetes a startupProbe with enough failureThreshold.",
+        "--vllm-env VLLM_ENGINE_READY_TIMEOUT_S=3600 and --vllm-startup-timeout 1h; in Kubernetes a startupProbe with failureThreshold: 360.",
         anywhere=True,
     ),
 )

@@ -96,12 +96,15 @@ def _allocation(found: Found) -> dict[str, float]:
     line = found.match.string
     for name, pattern in (
         ("tried", r"Tried to allocate ([\d.]+) ([KMGT]i?B)"),
-        ("total", r"total capacity of ([\d.]+) ([KMGT]i?B)"),
-        ("free", r"of which ([\d.]+) ([KMGT]i?B) is free"),
-        ("allocated", r"([\d.]+) ([KMGT]i?B) is allocated by PyTorch"),
+        ("total", r"(?:total capacity of|GPU \d+;) ([\d.]+) ([KMGT]i?B)"),
+        ("free", r"(?:of which )?([\d.]+) ([KMGT]i?B) (?:is )?free"),
+        ("allocated", r"([\d.]+) ([KMGT]i?B) (?:is allocated by PyTorch|already allocated)"),
     ):
         if m := re.search(pattern, line):
-            numbers[f"{name}_gib"] = round(float(m[1]) * _UNITS.get(m[2], 1.0), 4)
+            gib = float(m[1]) * _UNITS.get(m[2], 1.0)
+            numbers[f"{name}_gib"] = round(gib, 4)
+            if m[2] in ("MiB", "KiB"):
+                numbers[f"{name}_mib"] = round(gib * 1024, 2)
     if m := re.search(r"GPU (\d+) has", line):
         numbers["gpu"] = int(m[1])
     return numbers
@@ -116,6 +119,11 @@ def _sums(found: Found) -> str:
 
 def _weights(found: Found) -> str:
     n = _allocation(found)
+    if "DefaultCPUAllocator" in found.match.string or "bad_alloc" in found.match.string:
+        return (
+            "The host's memory ended: give the container more (docker run --memory 32g), leave more to the weights "
+            "(--vllm-env VLLM_CPU_KVCACHE_SPACE=1), or serve a smaller model."
+        )
     others = n.get("total_gib", 0) - n.get("free_gib", 0) - n.get("allocated_gib", 0)
     held = f" About {others:.1f} GiB belong to other processes: end them." if others > 2 else ""
     return (
@@ -127,12 +135,16 @@ def _weights(found: Found) -> str:
 def _serving(found: Found) -> str:
     return (
         f"A request needed more than was left{_sums(found)}: lower --vllm-gpu-util (--gpu-memory-utilization), "
-        "--vllm-arg=--max-num-seqs=64 or --vllm-arg=--max-num-batched-tokens=2048, and cap images "
-        "(--limit-mm-per-prompt)."
+        "--vllm-arg=--max-num-seqs=64 or --vllm-arg=--max-num-batched-tokens=2048, and cap images: "
+        "--vllm-arg='--limit-mm-per-prompt={\"image\":1}'."
     )
 
 
-_OOM = r"(?:OutOfMemoryError|HIP out of memory|CUDA out of memory|hipErrorOutOfMemory)"
+_OOM = (
+    r"(?:OutOfMemoryError|HIP out of memory|CUDA out of memory|hipErrorOutOfMemory|cudaErrorMemoryAllocation"
+    r"|(?:HIP|CUDA) error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|HIPBLAS_STATUS_ALLOC_FAILED"
+    r"|DefaultCPUAllocator: (?:can't|not enough)|std::bad_alloc|^\s*MemoryError)"
+)
 
 RULES: tuple[Rule, ...] = (
     rule(
@@ -188,8 +200,8 @@ RULES: tuple[Rule, ...] = (
         "no_memory_for_kv_cache",
         r"No available memory for the cache blocks|Available KV cache memory: -",
         "After the weights, no memory is left for the KV cache.",
-        "Use more GPUs (--vllm-gpus 2; --tensor-parallel-size 2) or a smaller or quantized model, lower --vllm-max-model-len, "
-        "--max-num-seqs and --max-num-batched-tokens; raise --vllm-gpu-util (--gpu-memory-utilization) only if it is below 0.95 and "
+        "Use more GPUs (--vllm-gpus 2; --tensor-parallel-size 2) or a smaller or quantized model, lower --vllm-max-model-len 4096, "
+        "--vllm-arg=--max-num-seqs=64 and --vllm-arg=--max-num-batched-tokens=2048; raise --vllm-gpu-util (--gpu-memory-utilization) only if it is below 0.95 and "
         "other processes do not hold the memory.",
         anywhere=True,
     ),
@@ -197,7 +209,7 @@ RULES: tuple[Rule, ...] = (
         "memory_profiling_race",
         r"Error in memory profiling\.? ?.*?(?:Initial (?:free|used) memory:? (?P<initial>[\d.]+))?.*?(?:current (?:free|used) memory:? (?P<current>[\d.]+))?",
         "Another process gave GPU memory back while vLLM measured its own.",
-        "Start again when nothing else on this GPU starts or ends; one server at a time per GPU (--vllm-gpus).",
+        "Start again when nothing else on this GPU starts or ends; one server at a time per GPU (rocm-smi --showpids shows who is there; HIP_VISIBLE_DEVICES=N chooses another).",
         lambda f: {
             k: float(v)
             for k, p in (
@@ -228,21 +240,21 @@ RULES: tuple[Rule, ...] = (
 PHASES: tuple[tuple[str, str, str, str], ...] = (
     (
         "multimodal_profiling_oom",
-        r"profile_run|dummy_mm|get_multimodal_embeddings|encoder cache|embed_multimodal|vision|visual",
+        r"dummy_mm|get_multimodal_embeddings|encoder cache|embed_multimodal|vision|visual|multimodal/profiling",
         "The GPU's memory ended while vLLM tried the largest images.",
-        'Text only: --vllm-arg=\'--limit-mm-per-prompt={"image":0,"video":0}\'; or fewer or smaller images (--mm-processor-kwargs).',
+        'Text only: --vllm-arg=\'--limit-mm-per-prompt={"image":0,"video":0}\'; or fewer or smaller images (--vllm-arg=\'--mm-processor-kwargs={"max_pixels":1003520}\').',
     ),
     (
         "oom_lora",
         r"lora",
         "The GPU's memory ended while room was made for LoRA adapters.",
-        "Lower --max-loras and --max-lora-rank, or --vllm-gpu-util (--gpu-memory-utilization).",
+        "Lower --vllm-arg=--max-loras=1 and --vllm-arg=--max-lora-rank=16, or --vllm-gpu-util (--gpu-memory-utilization).",
     ),
     (
         "oom_after_profiling",
         r"capture_model|capturing CUDA graph|Graph capturing|initialize_kv_cache|allocate_kv_cache|kv_cache_tensors",
         "The GPU's memory ended after the KV cache was sized.",
-        "Leave more room: --vllm-gpu-util lower by 0.05 (--gpu-memory-utilization), fewer --max-num-seqs, or --vllm-arg=--enforce-eager.",
+        "Leave more room: --vllm-gpu-util lower by 0.05 (--gpu-memory-utilization), --vllm-arg=--max-num-seqs=64, or --vllm-arg=--enforce-eager.",
     ),
 )
 

@@ -177,3 +177,13 @@ def test_a_failure_names_the_line_of_the_test_and_nothing_else(
     ]
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+def test_a_stream_in_another_character_set_is_a_broken_rule() -> None:
+    headers = {"content-type": "text/event-stream; charset=latin-1"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, content=b""))
+    with (
+        httpx.Client(transport=transport, base_url="http://127.0.0.1") as client,
+        pytest.raises(CheckFailed, match="must be in UTF-8"),
+    ):
+        ask_stream(client, STREAM)

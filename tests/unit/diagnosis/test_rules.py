@@ -59,8 +59,8 @@ def worker(text: str) -> str:
             "Value error, Total number of attention heads (52) must be divisible by tensor "
             "parallel size (8). [type=value_error]",
             "tp_not_dividing_heads",
-            {"heads": 52, "tp": 8, "tp_valid": [1, 2, 4]},
-            "split over 1, 2, 4 GPUs",
+            {"heads": 52, "tp": 8, "tp_valid": [1, 2, 4, 13]},
+            "over 1, 2, 4, 13 GPUs, and not over 8: --vllm-gpus 4 (vllm serve --tensor-parallel-size 4)",
         ),
         (
             "RuntimeError: HIP error: invalid device function",
@@ -73,7 +73,7 @@ def worker(text: str) -> str:
             "required, 64 MiB free.",
             "shm_too_small",
             {"required_mib": 160, "free_mib": 64},
-            "--vllm-shm-size 1g (docker run --shm-size 1g",
+            "160 MiB are needed, 64 MiB are free: docker run --shm-size 1g",
         ),
         (
             "ValueError: LoRA rank 64 is greater than max_lora_rank 16.",

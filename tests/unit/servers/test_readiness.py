@@ -174,7 +174,9 @@ def test_the_report_has_evidence_server_log_and_its_end(wait: Wait, starting: Fa
     assert report.splitlines()[1:] == [
         "  cause     The log names an error that no rule knows.",
         "  evidence  ValueError: two",
-        "  do        Search for this line in vLLM's issues: https://github.com/vllm-project/vllm/issues.",
+        "  do        Search for this line in vLLM's issues "
+        "(https://github.com/vllm-project/vllm/issues); --vllm-env VLLM_LOGGING_LEVEL=DEBUG "
+        "(docker run -e VLLM_LOGGING_LEVEL=DEBUG) makes the server say more.",
         "  server    fake server, image vllm:v1",
         f"  log       {starting.log_path}",
         "",
