@@ -5,6 +5,7 @@
     ├── LaunchError          the server did not come to life; carries its `report`
     │   ├── LauncherUnavailable   no Docker engine, no local vLLM: nothing to launch with
     │   ├── ImageError            the image is missing, or could not be pulled
+    │   ├── PreflightRefused      it cannot work, and was not started
     │   └── StartFailed           it was started, and exited, stalled, or was the wrong server
     ├── ServerDied           it was ready once, and is gone
     ├── ChatNotSupported     the server refuses chat: the model has no chat template
@@ -55,6 +56,10 @@ class LauncherUnavailable(LaunchError):
 
 class ImageError(LaunchError):
     """The container image is not here and could not be pulled."""
+
+
+class PreflightRefused(LaunchError):
+    """A look before the start found that it cannot work, so it was not tried."""
 
 
 class StartFailed(LaunchError):

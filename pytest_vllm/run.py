@@ -202,6 +202,8 @@ class Run:
             pull=self.settings["pull"],
             startup_timeout_s=self.settings["startup-timeout"],
             stall_timeout_s=self.settings["stall-timeout"],
+            preflight=self.settings["preflight"] == "on",
+            auto_adjust=bool(self.settings["auto-adjust"]),
         )
 
     def _log_dir(self) -> Path:

@@ -64,6 +64,8 @@ def _add_junit_properties(config: pytest.Config, servers: list[dict[str, Any]]) 
                 xml.add_global_property(f"{prefix}.{name}", facts[name])
         if able := facts.get("capabilities"):
             xml.add_global_property(f"{prefix}.capabilities", ", ".join(sorted(able["names"])))
+        if facts.get("notes"):
+            xml.add_global_property(f"{prefix}.notes", "; ".join(facts["notes"]))
         if facts.get("error"):
             xml.add_global_property(f"{prefix}.error", facts["error"].splitlines()[0])
         if why := facts.get("diagnosis"):

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.errors import LaunchError, ServerDied, StartFailed, in_one_line
-from pytest_vllm.servers.launcher import LaunchPolicy, launcher_for
+from pytest_vllm.servers.adjust import adjusted, before_the_start, earlier_try, with_more
+from pytest_vllm.servers.launcher import Launcher, LaunchPolicy, launcher_for
 from pytest_vllm.servers.liveness import death_of
 from pytest_vllm.servers.obituary import server_died, without_log
 from pytest_vllm.servers.server import Instance, Server
@@ -57,10 +58,11 @@ class ServerPool:
         self._servers: dict[ServerSpec, Server] = {}
         self._failed: dict[ServerSpec, LaunchError | ServerDied] = {}
 
-    def lease(self, spec: ServerSpec, holder: str = "") -> Server:
+    def lease(self, spec: ServerSpec, holder: str = "", warnings: tuple[str, ...] = ()) -> Server:
         """The server of a spec, started if need be; waits while another one is in use.
 
         `holder` names the process that leases: an xdist worker, or "" for pytest itself.
+        `warnings` are what that process has to say against a start.
 
         Raises:
             LaunchError: It did not start, now or earlier.
@@ -76,7 +78,7 @@ class ServerPool:
                 self._live.holders |= {holder} - self._gone
                 return self._live.server
             self._busy = True
-        return self._change_to(spec, holder)
+        return self._change_to(spec, holder, warnings)
 
     def release(self, spec: ServerSpec, holder: str = "") -> None:
         """Give a lease back. The server stays up until another one is wanted, or the end."""
@@ -147,11 +149,11 @@ class ServerPool:
             return False
         return self._live is None or self._live.spec == spec or not self._live.holders
 
-    def _change_to(self, spec: ServerSpec, holder: str) -> Server:
+    def _change_to(self, spec: ServerSpec, holder: str, warnings: tuple[str, ...]) -> Server:
         try:
             self._retire()
             with self._remember_failure(spec):
-                live = self._start(spec, holder)
+                live = self._start(spec, holder, warnings)
                 self._live, self._servers[spec] = live, live.server
                 return live.server
         finally:
@@ -177,7 +179,9 @@ class ServerPool:
             old, self._live = self._live, None
             self._end(old.instance)
 
-    def _start(self, spec: ServerSpec, holder: str) -> _Live:
+    def _start(self, spec: ServerSpec, holder: str, warnings: tuple[str, ...]) -> _Live:
+        from pytest_vllm.preflight.look import look
+
         def say(line: str) -> None:
             self._progress(spec.model or spec.url or "", line)
 
@@ -185,13 +189,40 @@ class ServerPool:
         resolved = launcher.resolve(spec)
         self._policy.log_dir.mkdir(parents=True, exist_ok=True)
         say(_how(resolved))
-        instance = launcher.launch(resolved, self._register, say)
+        warnings += look(launcher, resolved, self._policy)
+        if spec not in self._servers:  # once, and not at each return to a server
+            for warning in warnings:
+                say(warning)
         try:
-            server = _make_ready(instance, resolved, self._policy, say)
+            instance, server = self._try(launcher, resolved, say)
+        except LaunchError as error:
+            raise with_more(error, before_the_start(warnings)) from None
+        server = replace(server, notes=(*warnings, *server.notes))
+        return _Live(spec, instance, server, {holder} - self._gone)
+
+    def _try(self, launcher: Launcher, spec: ServerSpec, say: _Say) -> tuple[Instance, Server]:
+        """Start it; after a refusal for want of memory once more with less, if that is wanted."""
+        try:
+            return self._launch(launcher, spec, say)
+        except StartFailed as error:
+            first = error
+        better = adjusted(spec, first.diagnosis) if self._policy.auto_adjust else None
+        if better is None:
+            raise first
+        say(better.text)
+        try:
+            instance, server = self._launch(launcher, better.spec, say)
+        except LaunchError as second:
+            raise with_more(second, earlier_try(first, better)) from None
+        return instance, replace(server, notes=(better.text, *server.notes))
+
+    def _launch(self, launcher: Launcher, spec: ServerSpec, say: _Say) -> tuple[Instance, Server]:
+        instance = launcher.launch(spec, self._register, say)
+        try:
+            return instance, _make_ready(instance, spec, self._policy, say)
         except BaseException:
             self._end(instance)
             raise
-        return _Live(spec, instance, server, {holder} - self._gone)
 
     def _register(self, instance: Instance) -> None:
         self._instances.append(instance)
