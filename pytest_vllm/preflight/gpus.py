@@ -25,7 +25,7 @@ def there_are_enough(plan: Plan) -> Iterator[Finding]:
     yield Finding(
         "refuse",
         "tp_exceeds_gpus",
-        f"--vllm-gpus {plan.world} asks for more GPUs than this machine has: {here} "
+        f"{plan.spec.model} is to run on {gpu_word(plan.world)}, and this machine has {here} "
         f"({', '.join(gpu.render for gpu in plan.all_gpus)}).",
         f"{remedy} (vllm serve --tensor-parallel-size {here if not fits else needed})."
         if fits or needed is None

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 from pytest_vllm.preflight.examine import examine
 from pytest_vllm.preflight.finding import refusal
 from pytest_vllm.preflight.plan import Machine
+from pytest_vllm.servers.launcher import WARNING
 
 if TYPE_CHECKING:
     from pytest_vllm.servers.launcher import Launcher, LaunchPolicy
     from pytest_vllm.spec import ServerSpec
 
 _log = logging.getLogger(__name__)
-
-#: How a line begins that is kept on the terminal, and not overwritten by the next.
-WARNING = "warning: "
 
 
 def look(launcher: Launcher, spec: ServerSpec, policy: LaunchPolicy) -> tuple[str, ...]:

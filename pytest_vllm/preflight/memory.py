@@ -31,12 +31,18 @@ _RECIPE_GPU = 200 * GIB
 
 def gib(size: float) -> str:
     """For people."""
+    if size < GIB:
+        return f"{size / 2**20:.1f} MiB"
     return f"{size / GIB:.2f} GiB" if size < 10 * GIB else f"{size / GIB:.1f} GiB"
 
 
 def gpu_word(count: int) -> str:
     """`1 GPU`, `2 GPUs`."""
     return f"{count} GPU{'s' if count != 1 else ''}"
+
+
+def _each(count: int) -> str:
+    return "its GPU" if count == 1 else f"each of {count} GPUs"
 
 
 def weights_fit(plan: Plan) -> Iterator[Finding]:
@@ -90,7 +96,7 @@ def one_request_fits(plan: Plan) -> Iterator[Finding]:
     yield Finding(
         "warn",
         "no_memory_for_kv_cache" if held > share else "kv_cache_too_small_for_max_model_len",
-        f"{plan.spec.model} needs about {gib(need)} on each of {gpu_word(plan.world)}: {gib(held)} "
+        f"{plan.spec.model} needs about {gib(need)} on {_each(plan.world)}: {gib(held)} "
         f"of weights ({weights.source}){request}, about {gib(_overhead(total))} for the rest. vLLM "
         f"may use {gib(share)} ({plan.util_said}, of {gib(total)}).",
         _make_it_fit(plan, share - held - _overhead(total)),

@@ -11,8 +11,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from pytest_vllm.preflight.look import WARNING
-from pytest_vllm.servers.adjust import ADJUSTED
+from pytest_vllm.servers.launcher import ADJUSTED, WARNING
 
 if TYPE_CHECKING:
     import pytest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_vllm.report import language
 from pytest_vllm.report.language import pad
 from pytest_vllm.report.outcome import CHAT_EXAMPLES
-from pytest_vllm.servers.adjust import ADJUSTED
+from pytest_vllm.servers.launcher import ADJUSTED
 
 if TYPE_CHECKING:
     import pytest

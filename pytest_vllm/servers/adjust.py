@@ -10,13 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.servers import argv
+from pytest_vllm.servers.launcher import ADJUSTED
 from pytest_vllm.spec import ServerSpec
 
 if TYPE_CHECKING:
     from pytest_vllm.errors import LaunchError
-
-#: How the line begins that tells of it.
-ADJUSTED = "--vllm-auto-adjust: "
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: Told to people while they wait: one short line each.
 Say = Callable[[str], None]
 
+#: How lines begin that are kept on the terminal, and not overwritten by the next.
+WARNING, ADJUSTED = "warning: ", "--vllm-auto-adjust: "
+
 
 @dataclass(frozen=True)
 class LaunchPolicy:

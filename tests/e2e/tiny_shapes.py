@@ -63,6 +63,17 @@ SHAPES: dict[str, dict[str, Any]] = {
         "hidden_activation": "gelu_pytorch_tanh",
         "rope_local_base_freq": 10000.0,
     },
+    # 32 KiB per token: a cache of 1 GiB ends long before its longest context does.
+    "long": {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "num_hidden_layers": 8,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "head_dim": 64,
+        "intermediate_size": 256,
+        "max_position_embeddings": 65536,
+    },
 }
 
 
@@ -138,11 +149,11 @@ def _attention(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _rest(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    norms = ["input_layernorm", "post_attention_layernorm"]
+    norms, inner = ["input_layernorm", "post_attention_layernorm"], config["intermediate_size"]
     if config["model_type"] == "gemma3_text":
         norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
     return {
-        "mlp.gate_proj": (INNER, HIDDEN),
-        "mlp.up_proj": (INNER, HIDDEN),
-        "mlp.down_proj": (HIDDEN, INNER),
+        "mlp.gate_proj": (inner, HIDDEN),
+        "mlp.up_proj": (inner, HIDDEN),
+        "mlp.down_proj": (HIDDEN, inner),
     } | dict.fromkeys(norms, (HIDDEN,))
