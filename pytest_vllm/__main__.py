@@ -14,7 +14,7 @@ Start a vLLM server for MODEL and run the conformance suite on it. The same as
 All options: pytest --help, group “vLLM servers”.
 
 diagnose says why a server failed, from its log (docker logs NAME 2>&1), and what to do.
-doctor says, before anything is started, what stands in the way on this machine, and whether MODEL fits."""
+doctor says what stands in the way on this machine, before a start, and whether MODEL fits."""
 
 
 def main(arguments: list[str]) -> int:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,14 +19,16 @@ from pytest_vllm.errors import LaunchError
 from pytest_vllm.preflight import inventory
 from pytest_vllm.preflight.examine import examine
 from pytest_vllm.preflight.finding import Finding
-from pytest_vllm.preflight.inventory import Row
 from pytest_vllm.preflight.plan import Machine, Plan
 from pytest_vllm.preflight.timeouts import limits
 from pytest_vllm.redaction import redact
 from pytest_vllm.run import Run
 from pytest_vllm.servers.holders import docker_names
 from pytest_vllm.servers.launcher import LaunchPolicy, launcher_for
-from pytest_vllm.spec import ServerSpec
+
+if TYPE_CHECKING:
+    from pytest_vllm.preflight.inventory import Row
+    from pytest_vllm.spec import ServerSpec
 
 USAGE = """\
 usage: python -m pytest_vllm doctor [--vllm-model MODEL …] [--json] [other --vllm options]

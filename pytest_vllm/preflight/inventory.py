@@ -9,17 +9,19 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vllm.errors import LaunchError, LauncherUnavailable
-from pytest_vllm.preflight import memory
 from pytest_vllm.preflight.download import free_disk, token_file
 from pytest_vllm.preflight.gpus import group_name, may_open
 from pytest_vllm.preflight.memory import available_ram, gib, gpus_needed
-from pytest_vllm.preflight.plan import Plan
-from pytest_vllm.servers.devices import amd_gpus
+from pytest_vllm.servers.devices import Gpu, amd_gpus
 from pytest_vllm.servers.holders import holders
+
+if TYPE_CHECKING:
+    from pytest_vllm.preflight.plan import Plan
 
 Row = tuple[str, str]
 
@@ -87,7 +89,7 @@ def hardware(root: Path, name_of: Callable[[str], str]) -> Iterator[Row]:
         yield "numa", "balancing is on: sudo sysctl kernel.numa_balancing=0 is what AMD advises"
 
 
-def _gpus(root: Path) -> list[memory.Gpu]:
+def _gpus(root: Path) -> list[Gpu]:
     from pytest_vllm.servers import nvidia
 
     return amd_gpus(root) + (nvidia.gpus() if root == Path("/") else [])

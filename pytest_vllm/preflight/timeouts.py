@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.preflight.finding import Finding
 from pytest_vllm.servers.launcher import WARNING
+
+if TYPE_CHECKING:
+    import pytest
 
 _log = logging.getLogger(__name__)
 
