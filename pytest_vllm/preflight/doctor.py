@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,16 @@ from pytest_vllm.preflight.plan import Machine, Plan
 from pytest_vllm.preflight.timeouts import limits
 from pytest_vllm.redaction import redact
 from pytest_vllm.run import Run
+from pytest_vllm.servers.devices import detect_platform
 from pytest_vllm.servers.holders import docker_names
 from pytest_vllm.servers.launcher import LaunchPolicy, launcher_for
 
 if TYPE_CHECKING:
     from pytest_vllm.preflight.inventory import Row
     from pytest_vllm.spec import ServerSpec
+
+#: Where `sys`, `proc` and `dev` are.
+ROOT = Path("/")
 
 USAGE = """\
 usage: python -m pytest_vllm doctor [--vllm-model MODEL …] [--json] [other --vllm options]
@@ -85,7 +89,7 @@ class _Doctor:
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> int:
         """Print everything; the result is the exit code."""
-        parts = examine_all(config, Path("/"), os.environ)
+        parts = examine_all(config, ROOT, os.environ)
         refused = any(f.level == "refuse" for part in parts for f in part.findings)
         if self._as_json:
             text = json.dumps(
@@ -135,10 +139,6 @@ def _resolved(spec: ServerSpec, policy: LaunchPolicy) -> tuple[ServerSpec, list[
 def _model_part(spec: ServerSpec, policy: LaunchPolicy, machine: Machine) -> Part:
     resolved, why, _ = _resolved(spec, policy)
     if why and resolved.platform == "auto":  # nothing to start it with, and still: does it fit?
-        from dataclasses import replace
-
-        from pytest_vllm.servers.devices import detect_platform
-
         resolved = replace(resolved, platform=detect_platform(machine.root))
     rows = list(inventory.model(Plan(resolved, machine)))
     return Part(spec.model, rows, examine(resolved, machine))

@@ -155,25 +155,24 @@ def enough_ram(plan: Plan) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "host_oom_killed",
-            f"{plan.spec.model} needs {_size(weights)} for its weights and "
-            f"{gib(cache or 0)} for the "
-            f"KV cache, and {gib(left)} of memory are available.",
+            f"{plan.spec.model} needs {_size(weights)} for its weights and {gib(cache or 0)} for "
+            f"the KV cache, and {gib(left)} of memory are available.",
             "Serve a smaller model, or leave less to the cache: --vllm-env "
-            "VLLM_CPU_KVCACHE_SPACE=1 "
-            "(docker run -e VLLM_CPU_KVCACHE_SPACE=1).",
+            "VLLM_CPU_KVCACHE_SPACE=1 (docker run -e VLLM_CPU_KVCACHE_SPACE=1).",
             {"weights_gib": _round(weights.loaded), "available_gib": _round(left)},
         )
     need = _request_bytes(plan)
     if cache is not None and need > cache and plan.kv_cache is not None and plan.length:
+        # One block is the pool's own.
         fits = plan.kv_cache.longest(cache - plan.kv_cache.block_bytes, plan.length)
+        space = math.ceil((need + plan.kv_cache.block_bytes) / GIB)
         yield Finding(
             "warn",
             "kv_cache_too_small_for_max_model_len",
             f"One request of {plan.length} tokens takes {gib(need)} of KV cache, and it has "
             f"{gib(cache)}.",
-            _shorter(fits)
-            + f", or --vllm-env VLLM_CPU_KVCACHE_SPACE={math.ceil(need / GIB) + 1} (docker "
-            "run -e).",
+            f"Use {_shorter(fits)}, or --vllm-env VLLM_CPU_KVCACHE_SPACE={space} "
+            f"(docker run -e VLLM_CPU_KVCACHE_SPACE={space}).",
             {
                 "needed_gib": _round(need),
                 "available_gib": _round(cache),
