@@ -137,8 +137,9 @@ def model(plan: Plan) -> Iterator[Row]:
         yield "heads", f"{known.geometry.heads} for attention, {known.geometry.kv_heads} for keys"
     if plan.on_gpu:
         needed = gpus_needed(plan)
-        here = f", {len(plan.all_gpus)} here" if plan.all_gpus else ""
-        yield "GPUs", f"{plan.world} asked for, {needed or 'unknown how many'} needed{here}"
+        said = f"{needed} needed" if needed else "how many it needs is not known"
+        here = f"{len(plan.all_gpus)} here" if plan.all_gpus else "none can be seen here"
+        yield "GPUs", f"{plan.world} asked for, {said}, {here}"
     yield "share", plan.util_said if plan.on_gpu else "none: it runs on the CPU"
     if plan.spec.image:
         yield "image", f"{plan.spec.image}, {_image(plan)}"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_vllm.preflight import doctor
+from tests.plugin.conftest import INI
 from tests.unit.machine import GIB, Machine, touch
 
 MI300X = 206141652992
@@ -39,6 +40,7 @@ def run(
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("HOME", str(pytester.path))
     monkeypatch.setattr(doctor, "ROOT", machine.root)
+    pytester.makeini(INI)
     launch = [option for option in stand_in if "platform" not in option]
 
     def call(*arguments: str) -> tuple[int, str]:
@@ -104,7 +106,7 @@ def test_json_has_facts_findings_and_the_verdict(run: Any) -> None:
 
 
 def test_options_count_as_in_a_run(run: Any, pytester: pytest.Pytester) -> None:
-    pytester.makeini("[pytest]\nvllm_model = acme/foo-7B\nvllm_gpu_util = 0.5\ntimeout = 12\n")
+    pytester.makeini(f"{INI}vllm_model = acme/foo-7B\nvllm_gpu_util = 0.5\ntimeout = 12\n")
     _, text = run()
     assert "acme/foo-7B\n" in text
     assert "share           0.5\n" in text

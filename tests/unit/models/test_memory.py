@@ -90,7 +90,7 @@ def test_links_of_the_cache_are_followed(tmp_path: Path) -> None:
 
 def test_four_bytes_on_disk_are_two_in_memory(model: Path) -> None:
     (model / "config.json").write_text(json.dumps(CONFIG | {"torch_dtype": "float32"}))
-    tensors = {"a": np.zeros(1000, np.float32), "ids": np.zeros(10, np.int64)}
+    tensors: dict[str, Any] = {"a": np.zeros(1000, np.float32), "ids": np.zeros(10, np.int64)}
     save_file(tensors, model / "model.safetensors")
     assert size(model)[1] == 2080
     assert size(model, "float32")[1] == size(model)[0]

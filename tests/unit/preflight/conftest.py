@@ -71,7 +71,11 @@ def checkpoint(tmp_path: Path) -> Callable[..., str]:
     def write(size: int, **config: Any) -> str:
         folder = tmp_path / "checkpoint"
         folder.mkdir()
-        about = {"num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32}
+        about: dict[str, Any] = {
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "num_hidden_layers": 32,
+        }
         about |= {"hidden_size": 4096, "max_position_embeddings": 8192, "torch_dtype": "bfloat16"}
         (folder / "config.json").write_text(json.dumps(about | config))
         with (folder / "model.safetensors").open("wb") as file:

@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 import socket
-from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,7 +77,7 @@ def test_who_may_open_a_device(
     gids: set[int],
     may: bool,
 ) -> None:
-    node = namedtuple("node", "st_uid st_gid st_mode")(9, 7, mode)
+    node = SimpleNamespace(st_uid=9, st_gid=7, st_mode=mode)
     monkeypatch.setattr(Path, "stat", lambda self: node)
     assert may_open(tmp_path, uid, gids) is may
 
@@ -189,7 +189,7 @@ def test_a_gated_model_that_is_here_wants_none(
 
 @pytest.fixture
 def small_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")(0, 0, 10 * GIB)
+    usage = SimpleNamespace(free=10 * GIB)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
 
 
