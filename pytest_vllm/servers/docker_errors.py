@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
-def connect() -> docker.DockerClient:
+def connect(timeout_s: int = 60) -> docker.DockerClient:
     """A client whose engine answers.
 
     Raises:
@@ -31,7 +31,7 @@ def connect() -> docker.DockerClient:
     import docker
 
     try:
-        client = docker.from_env(timeout=60)
+        client = docker.from_env(timeout=timeout_s)
         client.ping()
     except (docker.errors.DockerException, OSError, ValueError) as error:
         raise LauncherUnavailable(_no_engine(str(error))) from None

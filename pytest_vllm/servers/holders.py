@@ -87,9 +87,12 @@ def docker_names(container_id: str) -> str:
     """`id` -> `name (id)`, if Docker knows it; the engine is asked for 2 s at most."""
     import docker
 
+    from pytest_vllm.errors import LauncherUnavailable
+    from pytest_vllm.servers.docker_errors import connect
+
     try:
-        client = docker.from_env(timeout=2)
-    except (docker.errors.DockerException, OSError, ValueError):
+        client = connect(timeout_s=2)
+    except LauncherUnavailable:
         return container_id
     try:
         return f"{client.containers.get(container_id).name} ({container_id})"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pytest_vllm.models.memory import GIB, look_up
 from pytest_vllm.preflight.plan import Machine, Plan
+from pytest_vllm.servers.holders import docker_names
 from pytest_vllm.servers.launcher import LaunchPolicy
 from pytest_vllm.servers.pool import ServerPool
 from pytest_vllm.spec import ServerSpec
 from tests.e2e import tiny_shapes
-from tests.e2e.conftest import Command, Finished
+from tests.e2e.conftest import IMAGE, Command, Finished
 from tests.e2e.test_process import print_nothing
 
 #: Tokens that a request may have: more than fit, and what fits by vLLM's own estimate.
@@ -127,3 +129,16 @@ def test_weights_on_disk_in_four_bytes_are_served_in_two(long_model: Path) -> No
     weights = look_up(str(long_model), None).weights
     assert weights is not None
     assert weights.loaded <= weights.bytes
+
+
+# --- who holds it ------------------------------------------------------------------------------
+
+
+def test_docker_knows_the_name_of_a_container(docker_client: Any) -> None:
+    container = docker_client.containers.create(IMAGE, name="pytest-vllm-e2e-holder")
+    try:
+        known = f"pytest-vllm-e2e-holder ({container.id[:12]})"
+        assert docker_names(container.id[:12]) == known
+    finally:
+        container.remove()
+    assert docker_names(container.id[:12]) == container.id[:12]
