@@ -37,11 +37,8 @@ def there_are_enough(plan: Plan) -> Iterator[Finding]:
 def they_divide_the_heads(plan: Plan) -> Iterator[Finding]:
     """vLLM gives each GPU as many attention heads as any other."""
     geometry = plan.model.geometry
-    given = plan.spec.gpus is not None and plan.spec.platform != "cpu"
     if geometry is None or plan.tp == 1 or argv.has_flag(plan.spec.args, "--hf-overrides"):
         return
-    if not given and plan.tp == (plan.spec.gpus or 1):
-        return  # on a CPU, --vllm-gpus is not handed on
     if geometry.heads % plan.tp:
         sizes = [n for n in (1, 2, 4, 8, 16, 32) if geometry.heads % n == 0]
         best = max((n for n in sizes if n <= plan.tp), default=1)

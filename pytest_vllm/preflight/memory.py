@@ -157,8 +157,13 @@ def enough_ram(plan: Plan) -> Iterator[Finding]:
             "host_oom_killed",
             f"{plan.spec.model} needs {_size(weights)} for its weights and {gib(cache or 0)} for "
             f"the KV cache, and {gib(left)} of memory are available.",
-            "Serve a smaller model, or leave less to the cache: --vllm-env "
-            "VLLM_CPU_KVCACHE_SPACE=1 (docker run -e VLLM_CPU_KVCACHE_SPACE=1).",
+            "Serve a smaller model"
+            + (
+                ", or leave less to the cache: --vllm-env VLLM_CPU_KVCACHE_SPACE=1 "
+                "(docker run -e VLLM_CPU_KVCACHE_SPACE=1)."
+                if (cache or 0) > GIB
+                else "."
+            ),
             {"weights_gib": _round(weights.loaded), "available_gib": _round(left)},
         )
     need = _request_bytes(plan)

@@ -65,7 +65,8 @@ class Plan:
     @cached_property
     def tp(self) -> int:
         """Tensor parallel size: vLLM takes one GPU where nobody says more."""
-        return self.count(self.spec.gpus or 1, "--tensor-parallel-size", "-tp")
+        given = None if self.spec.platform == "cpu" else self.spec.gpus  # as argv.flags does
+        return self.count(given or 1, "--tensor-parallel-size", "-tp")
 
     @cached_property
     def world(self) -> int:
