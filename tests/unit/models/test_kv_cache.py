@@ -125,6 +125,11 @@ def test_a_window_holds_itself_and_what_is_on_its_way() -> None:
     assert cache.blocks(512) == 512 // 16 + 1
 
 
+def test_the_token_that_is_computed_is_in_the_window() -> None:
+    found = Geometry(8, 8, 64, None, {17: 4}, 4096)
+    assert KvCache(found, block=16, batched_tokens=16, steps=1).blocks(4096) == 2 + 1
+
+
 def test_layers_of_two_kinds_share_a_pool_in_groups_of_the_rarer_kind() -> None:
     """5 full and 29 sliding layers: one group of 5 and six of 5, the last one padded."""
     cache = KvCache(read(GEMMA), block=16, batched_tokens=2048, steps=1)

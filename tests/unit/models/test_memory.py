@@ -70,6 +70,14 @@ def test_a_shard_that_is_missing_makes_the_model_incomplete_and_not_smaller(mode
     assert not look_up(str(model), None).complete
 
 
+def test_an_index_alone_is_no_model_that_is_here(model: Path) -> None:
+    index = {"metadata": {"total_size": 500}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    found = look_up(str(model), None)
+    assert found.weights is not None
+    assert not found.complete
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model-q4.gguf", "consolidated.safetensors"])
 def test_other_formats_count_where_they_are_all_there_is(model: Path, name: str) -> None:
     write(model, name, 70)
@@ -115,6 +123,7 @@ def test_a_recipe_knows_models_that_are_not_here(tmp_path: Path) -> None:
         ("acme/foo-0.5b-chat", 0.5),
         ("facebook/opt-125m", 0.125),
         ("acme/LFM2-8B-A1B", 8),
+        ("acme/draft-1B-for-70B", 70),
         ("acme/Llama-3.1-405B-Instruct-FP8", 405),
         ("70b-lab/foo", None),
         ("acme/foo-v3", None),

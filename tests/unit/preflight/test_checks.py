@@ -233,5 +233,6 @@ def test_a_port_of_the_users_that_is_taken_is_refused(mi300x: MadeUp, look: Exam
         port = server.getsockname()[1]
         args = (f"--master-port={port}",)
         found = look(mi300x, "facebook/opt-125m", launcher="process", args=args)["port_in_use"]
+        assert look(mi300x, "facebook/opt-125m", launcher="docker", args=args) == {}
     assert f"--vllm-arg=--master-port={port + 1}" in found.remedy
     assert look(mi300x, "facebook/opt-125m", launcher="process", args=args) == {}

@@ -39,6 +39,12 @@ def test_deepseek_on_eight_gpus_is_fine(eight: MadeUp, look: Examine) -> None:
     assert set(look(eight, DEEPSEEK, gpus=8)) <= {"disk_full"}
 
 
+def test_on_larger_gpus_fewer_are_enough(eight: MadeUp, look: Examine) -> None:
+    for number in range(8):
+        eight.vram(128 + 8 * number, total=288 * 10**9)
+    assert "--vllm-gpus 4 " in look(eight, DEEPSEEK)["oom_loading_weights"].remedy
+
+
 def test_where_no_gpu_can_be_seen_the_recipe_warns(mi300x: MadeUp, look: Examine) -> None:
     (mi300x.root / "sys/class/drm/renderD128/device/mem_info_vram_total").unlink()
     finding = look(mi300x, DEEPSEEK)["oom_loading_weights"]
@@ -57,7 +63,8 @@ def test_a_size_that_only_the_name_tells_is_no_reason_to_refuse(
 def test_files_that_are_too_large_are(
     mi300x: MadeUp, look: Examine, checkpoint: Checkpoint
 ) -> None:
-    finding = look(mi300x, checkpoint(300 * GIB))["oom_loading_weights"]
+    ((cause, finding),) = look(mi300x, checkpoint(300 * GIB)).items()
+    assert cause == "oom_loading_weights"
     assert finding.level == "refuse"
     assert "take 300.0 GiB (by its files)" in finding.what
     assert "--vllm-gpus 2 (vllm serve --tensor-parallel-size 2)" in finding.remedy
@@ -153,9 +160,13 @@ def test_a_share_that_is_free_is_fine(mi300x: MadeUp, look: Examine) -> None:
 def test_the_emptiest_gpus_are_the_ones_that_count(eight: MadeUp, look: Examine) -> None:
     eight.vram(128, used=100 * GIB)
     assert look(eight, "facebook/opt-125m", gpus=4) == {}
-    assert look(eight, "facebook/opt-125m", launcher="process").keys() == {
-        "gpu_memory_utilization_too_high"
-    }
+
+
+def test_a_process_gets_the_first_gpus_however_full(eight: MadeUp, look: Examine) -> None:
+    eight.vram(128, used=100 * GIB)
+    for gpus in (None, 4):
+        found = look(eight, "facebook/opt-125m", launcher="process", gpus=gpus)
+        assert found.keys() == {"gpu_memory_utilization_too_high"}
 
 
 @pytest.mark.parametrize("name", ["HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"])
