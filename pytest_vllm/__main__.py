@@ -1,4 +1,4 @@
-"""`python -m pytest_vllm MODEL …` runs the suite; `… diagnose FILE` says why a server failed."""
+"""`python -m pytest_vllm MODEL …` runs the suite; `… diagnose` and `… doctor` explain failures."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import sys
 USAGE = """\
 usage: python -m pytest_vllm MODEL [pytest options]
        python -m pytest_vllm diagnose [FILE | - | --container NAME] [--json]
+       python -m pytest_vllm doctor [--vllm-model MODEL …] [--json] [--vllm options]
 
 Start a vLLM server for MODEL and run the conformance suite on it. The same as
     pytest --pyargs pytest_vllm.suite --vllm-model MODEL [pytest options]
 All options: pytest --help, group “vLLM servers”.
 
-diagnose says why a server failed, from its log (docker logs NAME 2>&1), and what to do."""
+diagnose says why a server failed, from its log (docker logs NAME 2>&1), and what to do.
+doctor says what stands in the way on this machine, before a start, and whether MODEL fits."""
 
 
 def main(arguments: list[str]) -> int:
@@ -24,6 +26,10 @@ def main(arguments: list[str]) -> int:
         from pytest_vllm.diagnosis.command import main as diagnose
 
         return diagnose(arguments[1:])
+    if arguments[0] == "doctor":
+        from pytest_vllm.preflight.doctor import main as doctor
+
+        return doctor(arguments[1:])
     import pytest
 
     model = [] if arguments[0].startswith("-") else [f"--vllm-model={arguments.pop(0)}"]

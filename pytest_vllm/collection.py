@@ -73,3 +73,5 @@ def arrange(run: Run, items: list[pytest.Item]) -> None:
             if spec_of(item) is not None and item.get_closest_marker("timeout") is None:
                 # Otherwise the first test pays for the start of the server, and is killed.
                 item.add_marker(pytest.mark.timeout(func_only=True))
+    if found:
+        run.note_limits(item for item in items if spec_of(item) is not None)

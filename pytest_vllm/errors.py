@@ -5,6 +5,7 @@
     ├── LaunchError          the server did not come to life; carries its `report`
     │   ├── LauncherUnavailable   no Docker engine, no local vLLM: nothing to launch with
     │   ├── ImageError            the image is missing, or could not be pulled
+    │   ├── PreflightRefused      it cannot work, and was not started
     │   └── StartFailed           it was started, and exited, stalled, or was the wrong server
     ├── ServerDied           it was ready once, and is gone
     ├── ChatNotSupported     the server refuses chat: the model has no chat template
@@ -16,6 +17,12 @@ them survive pickling, since under pytest-xdist they travel from the controller 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
 _SHOWN = " (see the first error of this server)"
 
 
@@ -26,7 +33,13 @@ def in_one_line(report: str) -> str:
 
 
 class VLLMTestError(Exception):
-    """Base class of all errors of pytest-vllm."""
+    """Base class of all errors of pytest-vllm.
+
+    Attributes:
+        diagnosis: Of a server that failed: cause, title, evidence, remedy …, for reports.
+    """
+
+    diagnosis: Mapping[str, Any] | None = None
 
 
 class SettingsError(VLLMTestError):
@@ -43,6 +56,10 @@ class LauncherUnavailable(LaunchError):
 
 class ImageError(LaunchError):
     """The container image is not here and could not be pulled."""
+
+
+class PreflightRefused(LaunchError):
+    """A look before the start found that it cannot work, so it was not tried."""
 
 
 class StartFailed(LaunchError):

@@ -23,6 +23,7 @@ from pytest_vllm.errors import SettingsError, in_one_line
 from pytest_vllm.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from contextlib import ExitStack
     from types import FrameType
 
@@ -59,6 +60,7 @@ class Run:
         self._lost: dict[ServerSpec, str] = {}
         self._deaths: dict[ServerSpec, str] = {}
         self.complaints: list[str] = []
+        self._warnings: tuple[str, ...] = ()
         self._waited_s = 0.0
         self._looked_at = 0.0
         self._once: dict[str, Once] = {}
@@ -201,6 +203,8 @@ class Run:
             pull=self.settings["pull"],
             startup_timeout_s=self.settings["startup-timeout"],
             stall_timeout_s=self.settings["stall-timeout"],
+            preflight=self.settings["preflight"] == "on",
+            auto_adjust=bool(self.settings["auto-adjust"]),
         )
 
     def _log_dir(self) -> Path:
@@ -252,6 +256,13 @@ class Run:
         workerinput: dict[str, Any] = self.config.workerinput  # type: ignore[attr-defined]
         return connect(workerinput[WORKER_LINK])
 
+    def note_limits(self, items: Iterable[pytest.Item]) -> None:
+        """Remember which limits of this process would end the start of a server."""
+        if self.settings["preflight"] == "on" and not self.settings["url"]:
+            from pytest_vllm.preflight.timeouts import warnings
+
+            self._warnings = warnings(self.config, items, self.settings["startup-timeout"])
+
     def lease(self, spec: ServerSpec) -> Server:
         """Lease the server of a spec, and remember it, or its failure, for the hooks.
 
@@ -262,7 +273,7 @@ class Run:
 
         began = time.monotonic()
         try:
-            server = self._servers[spec] = self.leases.lease(spec, self.holder)
+            server = self._servers[spec] = self.leases.lease(spec, self.holder, self._warnings)
         except (LaunchError, ServerDied) as error:
             report = str(error)
         else:
@@ -329,6 +340,10 @@ class Run:
     def failures(self) -> dict[ServerSpec, str]:
         """Every spec whose server failed, with the report."""
         return self._pool.failures() if self._pool else {}
+
+    def diagnoses(self) -> dict[ServerSpec, Mapping[str, Any]]:
+        """Why servers failed, by spec."""
+        return self._pool.diagnoses() if self._pool else {}
 
     def close(self) -> None:
         """Stop every server. Idempotent."""

@@ -187,6 +187,18 @@ OPTIONS: tuple[Option, ...] = (
         "TIME",
         600.0,
     ),
+    Option(
+        "preflight",
+        one_of("on", "off"),
+        "Look before a start whether it can work: warn with numbers, refuse only what cannot",
+        "on|off",
+        "on",
+    ),
+    Option(
+        "auto-adjust",
+        flag,
+        "After a start that was refused for want of memory, apply the computed remedy once",
+    ),
     Option("strict", flag, "Let failures of optional checks fail the run"),
     Option(
         "concurrency",

@@ -139,7 +139,8 @@ def _decide(
 
 def _docker(text: str) -> Diagnosis | None:
     """Match the words of Docker; the last line with any is the outermost, so all are one text."""
-    lines = [Line(line.strip(), 0, "", n) for n, line in enumerate(text.splitlines(), 1)]
+    text = text[-20_000:]
+    lines = [Line(line.strip()[:4000], 0, "", n) for n, line in enumerate(text.splitlines(), 1)]
     telling = [line for line in lines if _DOCKER_TEXT.search(line.text)] or lines
     found = _first_match(DOCKER, reversed(telling), None, 1.0) or _first_match(
         DOCKER, lines, None, 0.9

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_vllm.servers.server import Server
 
 
-def server_facts(server: Server, error: str | None = None) -> dict[str, Any]:
+def server_facts(
+    server: Server, error: str | None = None, diagnosis: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Everything that a report says of a server that was ready, and of its death if it died."""
     spec = server.spec
     external = spec.launcher == "external"
@@ -30,9 +33,12 @@ def server_facts(server: Server, error: str | None = None) -> dict[str, Any]:
         "log": str(server.log_path) if server.log_path else None,
         "notes": list(server.notes),
         "error": error,
+        "diagnosis": diagnosis,
     }
 
 
-def failed_facts(model: str, report: str) -> dict[str, Any]:
+def failed_facts(
+    model: str, report: str, diagnosis: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The same for a server that did not start."""
-    return {"model": model, "error": report}
+    return {"model": model, "error": report, "diagnosis": diagnosis}

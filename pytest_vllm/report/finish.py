@@ -37,9 +37,12 @@ def write(run: Run, session: pytest.Session) -> None:
     ready, failed = run.servers_by_spec(), run.failures()
     if not (run.records.all() or ready or failed):
         return  # no test wanted a server: nothing of an earlier run is overwritten
-    servers = [server_facts(server, failed.get(spec)) for spec, server in ready.items()]
+    why = run.diagnoses()
+    servers = [
+        server_facts(server, failed.get(spec), why.get(spec)) for spec, server in ready.items()
+    ]
     servers += [
-        failed_facts(run.model_of(spec), report)
+        failed_facts(run.model_of(spec), report, why.get(spec))
         for spec, report in failed.items()
         if spec not in ready
     ]
@@ -61,8 +64,13 @@ def _add_junit_properties(config: pytest.Config, servers: list[dict[str, Any]]) 
                 xml.add_global_property(f"{prefix}.{name}", facts[name])
         if able := facts.get("capabilities"):
             xml.add_global_property(f"{prefix}.capabilities", ", ".join(sorted(able["names"])))
+        if facts.get("notes"):
+            xml.add_global_property(f"{prefix}.notes", "; ".join(facts["notes"]))
         if facts.get("error"):
             xml.add_global_property(f"{prefix}.error", facts["error"].splitlines()[0])
+        if why := facts.get("diagnosis"):
+            xml.add_global_property(f"{prefix}.cause", why["cause"])
+            xml.add_global_property(f"{prefix}.remedy", why["remedy"])
 
 
 def _write_json(run: Run, session: pytest.Session, servers: list[dict[str, Any]]) -> None:

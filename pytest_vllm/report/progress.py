@@ -11,12 +11,17 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from pytest_vllm.servers.launcher import ADJUSTED, WARNING
+
 if TYPE_CHECKING:
     import pytest
 
 
 #: How the last line about a start begins.
 LAST = ("ready", "did not start")
+
+#: How lines begin that stay on the terminal.
+KEPT = (WARNING, ADJUSTED)
 
 
 class Progress:
@@ -39,16 +44,32 @@ class Progress:
         text = f"vLLM {model}: {line} ({elapsed:.0f} s)"
         suspended = capture.global_and_fixture_disabled() if capture else nullcontext()
         with self._lock, suspended:
-            self._write(terminal, text, last=line.startswith(LAST))
+            if line.startswith(KEPT):
+                self._keep(terminal, f"vLLM {model}: {line}")
+            else:
+                self._write(terminal, text, last=line.startswith(LAST))
         if line.startswith(LAST):
             del self._began[model]
+
+    def _begin(self, terminal: pytest.TerminalReporter) -> None:
+        """Leave what others wrote into this line alone."""
+        terminal.ensure_newline()
+        if self._config.get_terminal_writer().width_of_current_line:  # dots of xdist
+            terminal.line("")
+
+    def _keep(self, terminal: pytest.TerminalReporter, text: str) -> None:
+        """Write a line that is not rewritten, below the one that is."""
+        if self._line_is_open:
+            terminal.line("")
+            self._line_is_open = False
+        else:
+            self._begin(terminal)
+        terminal.write_line(text, yellow=True)
 
     def _write(self, terminal: pytest.TerminalReporter, text: str, *, last: bool) -> None:
         writer = self._config.get_terminal_writer()
         if not self._line_is_open:
-            terminal.ensure_newline()
-            if writer.width_of_current_line:  # dots of xdist, which belong to no file
-                terminal.line("")
+            self._begin(terminal)
         if not terminal.isatty:
             terminal.write_line(text)
             return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_vllm.report import language
 from pytest_vllm.report.language import pad
 from pytest_vllm.report.outcome import CHAT_EXAMPLES
+from pytest_vllm.servers.launcher import ADJUSTED
 
 if TYPE_CHECKING:
     import pytest
@@ -74,12 +75,17 @@ class ModelSummary:
         """Every line after the title."""
         server = self.error.splitlines()[0] if self.error else server_line(self.server, self.say)
         rows = [Line(f"{pad(self.say('server'), 10)}{server}", "red" if self.error else "")]
+        rows += [Line(f"  {note}", "yellow") for note in self._kept_notes()]
         rows += [self._count(level) for level in ("core", "optional") if _ran(self._level(level))]
         own = [record for record in self.records if not record.level]
         if own:
             rows.append(Line(f"{pad(self.say('own tests'), 10)}{self._passed(own)}"))
         rows += [self._row(group) for group in self._groups()]
         return [*rows, *self._optional_failures(), *self._deviations(), *self._verdict()]
+
+    def _kept_notes(self) -> list[str]:
+        """What the start changed: another server than asked for is being judged."""
+        return [n for n in self.server.notes if n.startswith(ADJUSTED)] if self.server else []
 
     def _deviations(self) -> list[Line]:
         """What is known to be broken, and, loudly, what is not any more."""

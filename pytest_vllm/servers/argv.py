@@ -25,12 +25,33 @@ def served_name(spec: ServerSpec) -> str:
 
     As for vLLM, the last one counts; of several names after it, any will do.
     """
-    served = ""
-    for word, following in zip(spec.args, (*spec.args[1:], ""), strict=False):
+    return value_of(spec.args, "--served-model-name") or spec.model
+
+
+def value_of(args: Sequence[str], *names: str) -> str | None:
+    """The value of a flag that the user gave; as for vLLM, the last one counts."""
+    found = None
+    for word, following in zip(args, (*args[1:], ""), strict=False):
         name, equals, value = word.partition("=")
-        if name.replace("_", "-") == "--served-model-name":
-            served = value if equals else following
-    return served or spec.model
+        if name.replace("_", "-") in names:
+            found = value if equals else following
+    return found
+
+
+def without(args: Sequence[str], name: str) -> tuple[str, ...]:
+    """The arguments without a flag and its value."""
+    kept: list[str] = []
+    is_value = False
+    for word in args:
+        flag, equals, _ = word.partition("=")
+        if is_value and not word.startswith("--"):
+            is_value = False
+        elif flag.replace("_", "-") == name:
+            is_value = not equals
+        else:
+            is_value = False
+            kept.append(word)
+    return tuple(kept)
 
 
 def has_flag(args: Sequence[str], *names: str) -> bool:

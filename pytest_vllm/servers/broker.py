@@ -26,7 +26,7 @@ _EXPOSED = ["lease", "release", "check"]
 class Leases(Protocol):
     """What a test process needs of a pool: the pool itself, or a worker's link to it."""
 
-    def lease(self, spec: ServerSpec, holder: str = "") -> Server:
+    def lease(self, spec: ServerSpec, holder: str = "", warnings: tuple[str, ...] = ()) -> Server:
         """See ServerPool.lease."""
 
     def release(self, spec: ServerSpec, holder: str = "") -> None:

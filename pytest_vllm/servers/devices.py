@@ -25,10 +25,21 @@ class Gpu:
     Attributes:
         render: Its device node, `/dev/dri/renderD128`.
         used: Bytes of VRAM in use, None where the driver does not say.
+        total: Bytes of VRAM, None where the driver does not say.
+        arch: `gfx942`, "" where the driver does not say.
+        kfd_id: Its number in KFD, under which processes hold its memory.
     """
 
     render: str
     used: int | None
+    total: int | None = None
+    arch: str = ""
+    kfd_id: int | None = None
+
+    @property
+    def free(self) -> int | None:
+        """Bytes of VRAM that nobody uses."""
+        return None if self.total is None or self.used is None else self.total - self.used
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,10 @@ def amd_gpus(root: Path = _ROOT) -> list[Gpu]:
     Without the KFD topology (another driver, a container) all render nodes are taken.
     """
     gpus = list(_kfd_gpus(root))
-    return gpus or [Gpu(f"/dev/dri/{p.name}", None) for p in sorted(_render_nodes(root))]
+    return gpus or [
+        Gpu(f"/dev/dri/{p.name}", _vram(root, p.name, "used"), _vram(root, p.name, "total"))
+        for p in sorted(_render_nodes(root))
+    ]
 
 
 def container_devices(platform: str, gpus: int | None, root: Path = _ROOT) -> ContainerDevices:
@@ -82,7 +96,7 @@ def _rocm(gpus: int | None, root: Path) -> dict[str, Any]:
             "Either the amdgpu driver is not loaded (`sudo modprobe amdgpu`, `ls -l /dev/kfd`), or "
             "there is no AMD GPU here: choose --vllm-platform cuda or --vllm-platform cpu."
         )
-    nodes = _chosen(amd_gpus(root), gpus)
+    nodes = [gpu.render for gpu in chosen(amd_gpus(root), gpus)]
     if not nodes:
         raise LauncherUnavailable(
             "/dev/kfd is here, but no render node /dev/dri/renderD* that belongs to a GPU.\n"
@@ -100,10 +114,14 @@ def _rocm(gpus: int | None, root: Path) -> dict[str, Any]:
     }
 
 
-def _chosen(gpus: list[Gpu], wanted: int | None) -> list[str]:
-    """The render nodes to pass: all, or the `wanted` ones with the least memory in use."""
+def chosen(gpus: list[Gpu], wanted: int | None) -> list[Gpu]:
+    """The GPUs that a container gets: all, or the `wanted` ones with the least memory in use.
+
+    Raises:
+        LaunchError: There are not so many.
+    """
     if wanted is None:
-        return [gpu.render for gpu in gpus]
+        return gpus
     if wanted > len(gpus):
         raise LaunchError(
             f"--vllm-gpus {wanted} asks for more GPUs than this machine has: {len(gpus)} "
@@ -111,7 +129,7 @@ def _chosen(gpus: list[Gpu], wanted: int | None) -> list[str]:
         )
     # Where the driver does not say, the memory may be full: such a GPU comes last.
     emptiest = sorted(gpus, key=lambda gpu: (gpu.used is None, gpu.used or 0))[:wanted]
-    return [gpu.render for gpu in gpus if gpu in emptiest]
+    return [gpu for gpu in gpus if gpu in emptiest]
 
 
 def _host(path: str, root: Path) -> str:
@@ -133,12 +151,41 @@ def _kfd_gpus(root: Path) -> Iterator[Gpu]:
             continue
         name = f"renderD{facts['drm_render_minor']}"
         if (root / "dev/dri" / name).exists():
-            yield Gpu(f"/dev/dri/{name}", _vram_used(root, name))
+            yield _gpu(root, node, name, facts)
 
 
-def _vram_used(root: Path, name: str) -> int | None:
+def _gpu(root: Path, node: Path, name: str, facts: dict[str, int]) -> Gpu:
+    card, own = _vram(root, name, "total"), _bank_bytes(node)
+    # The driver tells of a partitioned card as a whole: what one part of it uses, nobody knows.
+    is_partition = card is not None and own is not None and card > 1.5 * own
+    return Gpu(
+        f"/dev/dri/{name}",
+        None if is_partition else _vram(root, name, "used"),
+        own if is_partition or card is None else card,
+        _arch(facts.get("gfx_target_version", 0)),
+        _number(node / "gpu_id"),
+    )
+
+
+def _arch(version: int) -> str:
+    """90402 -> gfx942: the last two of three numbers are hexadecimal digits."""
+    major, minor, step = version // 10000, version // 100 % 100, version % 100
+    return f"gfx{major}{minor:x}{step:x}" if version else ""
+
+
+def _bank_bytes(node: Path) -> int | None:
+    """Bytes of the VRAM banks of a KFD node (heap types 1 and 2)."""
+    banks = map(_properties, (node / "mem_banks").glob("*/properties"))
+    return sum(b.get("size_in_bytes", 0) for b in banks if b.get("heap_type") in (1, 2)) or None
+
+
+def _vram(root: Path, name: str, which: str) -> int | None:
+    return _number(root / f"sys/class/drm/{name}/device/mem_info_vram_{which}")
+
+
+def _number(path: Path) -> int | None:
     try:
-        return int((root / f"sys/class/drm/{name}/device/mem_info_vram_used").read_text())
+        return int(path.read_text())
     except (OSError, ValueError):
         return None
 

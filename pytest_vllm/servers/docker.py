@@ -54,6 +54,10 @@ class DockerLauncher:
         image = images.with_tag(spec.image or images.DEFAULTS[spec.platform])
         return replace(spec, launcher="docker", image=image)
 
+    def has_image(self, reference: str) -> bool:
+        """Whether the engine has an image."""
+        return images.is_here(self.client, reference)
+
     def launch(self, spec: ServerSpec, register: Callable[[Instance], None], say: Say) -> Instance:
         """Create a container for a resolved spec, register it, start it."""
         assert spec.image is not None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
-def connect() -> docker.DockerClient:
+def connect(timeout_s: int = 60) -> docker.DockerClient:
     """A client whose engine answers.
 
     Raises:
@@ -31,7 +31,7 @@ def connect() -> docker.DockerClient:
     import docker
 
     try:
-        client = docker.from_env(timeout=60)
+        client = docker.from_env(timeout=timeout_s)
         client.ping()
     except (docker.errors.DockerException, OSError, ValueError) as error:
         raise LauncherUnavailable(_no_engine(str(error))) from None
@@ -67,42 +67,21 @@ def _no_engine(text: str) -> str:
     return f"Docker: the engine at {where} does not answer as one: {text}"
 
 
-#: What an engine says when it refuses a container -> what to do.
-_REFUSALS: tuple[tuple[str, str], ...] = (
-    (
-        r'custom device "([^"]+)": no such file',
-        "The device node {} is not on the engine's machine: load its driver, or choose another "
-        "--vllm-platform.",
-    ),
-    (
-        r"could not select device driver",
-        "The engine cannot hand out GPUs. `--gpus` needs the NVIDIA container toolkit; on an AMD "
-        "machine choose --vllm-platform rocm, which passes /dev/kfd and /dev/dri instead.",
-    ),
-    (
-        r"Unable to find group (\S+)",
-        "The group {} does not exist in the image; give the number of the group instead.",
-    ),
-    (
-        r"no space left on device",
-        "The engine's disk is full: `docker system df` says what holds it.",
-    ),
-    (
-        r"No such image",
-        "The image was removed between our look at it and the start.",
-    ),
-)
-
-
 def start_refused(error: Exception, spec: ServerSpec) -> LaunchError:
     """The error for a container that could not be created or started."""
+    from pytest_vllm.diagnosis import diagnose
+    from pytest_vllm.servers.obituary import for_reports
+
     said = str(getattr(error, "explanation", None) or error)
-    advice = "The engine's own log may say more: `journalctl -u docker`."
-    for pattern, remedy in _REFUSALS:
-        if match := re.search(pattern, said):
-            advice = remedy.format(*match.groups())
-            break
-    return StartFailed(
+    found = diagnose("", docker_error=said, spec=spec)
+    advice = (
+        "The engine's own log may say more: `journalctl -u docker`."
+        if found.cause == "unknown"
+        else f"{found.title} {found.remedy}"
+    )
+    refused = StartFailed(
         f"Docker refused to start a container of {spec.image} for {spec.model}.\n"
         f"It says: {said}\n{advice}"
     )
+    refused.diagnosis = for_reports(found)
+    return refused

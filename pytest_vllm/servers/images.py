@@ -56,6 +56,11 @@ def ensure(client: docker.DockerClient, reference: str, pull: str, say: Say) -> 
     return image
 
 
+def is_here(client: docker.DockerClient, reference: str) -> bool:
+    """Whether the engine has an image."""
+    return _local(client, reference) is not None
+
+
 def facts(image: Image, reference: str) -> dict[str, str]:
     """What every report says of the image; a locally built one has no digest."""
     digests = image.attrs.get("RepoDigests") or []

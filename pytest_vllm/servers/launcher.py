@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: Told to people while they wait: one short line each.
 Say = Callable[[str], None]
 
+#: How lines begin that are kept on the terminal, and not overwritten by the next.
+WARNING, ADJUSTED = "warning: ", "--vllm-auto-adjust: "
+
 
 @dataclass(frozen=True)
 class LaunchPolicy:
@@ -34,6 +37,8 @@ class LaunchPolicy:
         startup_timeout_s: vLLM's own start limit follows it.
         stall_timeout_s: Longest silence of a start.
         stop_grace_s: Time between SIGTERM and SIGKILL; killing earlier leaks GPU memory.
+        preflight: Whether to look before a start.
+        auto_adjust: Whether a start that was refused for want of memory is tried with less.
     """
 
     run_id: str
@@ -42,6 +47,8 @@ class LaunchPolicy:
     startup_timeout_s: float = 1800.0
     stall_timeout_s: float = 600.0
     stop_grace_s: float = 60.0
+    preflight: bool = False
+    auto_adjust: bool = False
 
 
 class Launcher(Protocol):

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_vllm.errors import LaunchError, ServerDied, StartFailed, in_one_line
-from pytest_vllm.servers.launcher import LaunchPolicy, launcher_for
+from pytest_vllm.servers.adjust import adjusted, before_the_start, earlier_try, with_more
+from pytest_vllm.servers.launcher import Launcher, LaunchPolicy, launcher_for
 from pytest_vllm.servers.liveness import death_of
-from pytest_vllm.servers.obituary import death_report
+from pytest_vllm.servers.obituary import server_died, without_log
 from pytest_vllm.servers.server import Instance, Server
 
 if TYPE_CHECKING:
@@ -57,10 +58,11 @@ class ServerPool:
         self._servers: dict[ServerSpec, Server] = {}
         self._failed: dict[ServerSpec, LaunchError | ServerDied] = {}
 
-    def lease(self, spec: ServerSpec, holder: str = "") -> Server:
+    def lease(self, spec: ServerSpec, holder: str = "", warnings: tuple[str, ...] = ()) -> Server:
         """The server of a spec, started if need be; waits while another one is in use.
 
         `holder` names the process that leases: an xdist worker, or "" for pytest itself.
+        `warnings` are what that process has to say against a start.
 
         Raises:
             LaunchError: It did not start, now or earlier.
@@ -76,7 +78,7 @@ class ServerPool:
                 self._live.holders |= {holder} - self._gone
                 return self._live.server
             self._busy = True
-        return self._change_to(spec, holder)
+        return self._change_to(spec, holder, warnings)
 
     def release(self, spec: ServerSpec, holder: str = "") -> None:
         """Give a lease back. The server stays up until another one is wanted, or the end."""
@@ -104,9 +106,8 @@ class ServerPool:
                 return str(self._again(spec))
             if live is None or live.spec != spec or (how := death_of(live.instance)) is None:
                 return None
-            report = death_report(live.instance, live.server.spec, test, how)
-            self._failed[spec] = ServerDied(report)
-            return report
+            died = self._failed[spec] = server_died(live.instance, live.server.spec, test, how)
+            return str(died)
 
     def servers_by_spec(self) -> dict[ServerSpec, Server]:
         """Every server that was ready in this run, in the order of their starts."""
@@ -115,6 +116,11 @@ class ServerPool:
     def failures(self) -> dict[ServerSpec, str]:
         """Every spec whose server failed, with the report."""
         return {spec: str(error) for spec, error in list(self._failed.items())}
+
+    def diagnoses(self) -> dict[ServerSpec, Mapping[str, Any]]:
+        """Why each of them failed, where that was looked into."""
+        failed = list(self._failed.items())
+        return {spec: error.diagnosis for spec, error in failed if error.diagnosis}
 
     def close(self) -> None:
         """Stop everything, also a start that is under way. Idempotent."""
@@ -143,11 +149,11 @@ class ServerPool:
             return False
         return self._live is None or self._live.spec == spec or not self._live.holders
 
-    def _change_to(self, spec: ServerSpec, holder: str) -> Server:
+    def _change_to(self, spec: ServerSpec, holder: str, warnings: tuple[str, ...]) -> Server:
         try:
             self._retire()
             with self._remember_failure(spec):
-                live = self._start(spec, holder)
+                live = self._start(spec, holder, warnings)
                 self._live, self._servers[spec] = live, live.server
                 return live.server
         finally:
@@ -163,6 +169,7 @@ class ServerPool:
         except Exception as error:
             name = spec.model or spec.url or ""
             report = error if isinstance(error, LaunchError) else LaunchError(f"{name}: {error!r}")
+            report.diagnosis = report.diagnosis or without_log(report)
             self._failed[spec] = report
             self._progress(name, "did not start")
             raise
@@ -172,7 +179,9 @@ class ServerPool:
             old, self._live = self._live, None
             self._end(old.instance)
 
-    def _start(self, spec: ServerSpec, holder: str) -> _Live:
+    def _start(self, spec: ServerSpec, holder: str, warnings: tuple[str, ...]) -> _Live:
+        from pytest_vllm.preflight.look import look
+
         def say(line: str) -> None:
             self._progress(spec.model or spec.url or "", line)
 
@@ -180,13 +189,40 @@ class ServerPool:
         resolved = launcher.resolve(spec)
         self._policy.log_dir.mkdir(parents=True, exist_ok=True)
         say(_how(resolved))
-        instance = launcher.launch(resolved, self._register, say)
+        warnings += look(launcher, resolved, self._policy)
+        if spec not in self._servers:  # once, and not at each return to a server
+            for warning in warnings:
+                say(warning)
         try:
-            server = _make_ready(instance, resolved, self._policy, say)
+            instance, server = self._try(launcher, resolved, say)
+        except LaunchError as error:
+            raise with_more(error, before_the_start(warnings)) from None
+        server = replace(server, notes=(*warnings, *server.notes))
+        return _Live(spec, instance, server, {holder} - self._gone)
+
+    def _try(self, launcher: Launcher, spec: ServerSpec, say: _Say) -> tuple[Instance, Server]:
+        """Start it; after a refusal for want of memory once more with less, if that is wanted."""
+        try:
+            return self._launch(launcher, spec, say)
+        except StartFailed as error:
+            first = error
+        better = adjusted(spec, first.diagnosis) if self._policy.auto_adjust else None
+        if better is None:
+            raise first
+        say(better.text)
+        try:
+            instance, server = self._launch(launcher, better.spec, say)
+        except LaunchError as second:
+            raise with_more(second, earlier_try(first, better)) from None
+        return instance, replace(server, notes=(better.text, *server.notes))
+
+    def _launch(self, launcher: Launcher, spec: ServerSpec, say: _Say) -> tuple[Instance, Server]:
+        instance = launcher.launch(spec, self._register, say)
+        try:
+            return instance, _make_ready(instance, spec, self._policy, say)
         except BaseException:
             self._end(instance)
             raise
-        return _Live(spec, instance, server, {holder} - self._gone)
 
     def _register(self, instance: Instance) -> None:
         self._instances.append(instance)

@@ -82,6 +82,16 @@ class ProcessLauncher:
         return instance
 
 
+def version_of(python: str) -> str:
+    """The version of an interpreter's vLLM.
+
+    Raises:
+        LauncherUnavailable: It is not there or has no vLLM.
+    """
+    found = _probe(python)
+    return str(found["vllm"] or found["cpu"] or "version unknown")
+
+
 def _probe(python: str) -> dict[str, Any]:
     try:
         done = subprocess.run(

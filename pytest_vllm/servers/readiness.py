@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_vllm.errors import StartFailed
 from pytest_vllm.servers.argv import served_name
 from pytest_vllm.servers.liveness import health
 from pytest_vllm.servers.logs import LogFollower
-from pytest_vllm.servers.obituary import start_report
+from pytest_vllm.servers.obituary import start_failed
 from pytest_vllm.servers.phases import PhaseTracker
 
 if TYPE_CHECKING:
     import httpx
 
+    from pytest_vllm.errors import StartFailed
     from pytest_vllm.servers.launcher import LaunchPolicy, Say
     from pytest_vllm.servers.server import Instance
     from pytest_vllm.spec import ServerSpec
@@ -191,9 +191,7 @@ class Startup:
     def _failure(self, what: str, advice: str = "") -> StartFailed:
         self._read_log()
         phase = self._tracker.seen[-1][0] if self._tracker.seen else ""
-        return StartFailed(
-            start_report(self._instance, self._spec, what, self.elapsed_s, phase, advice)
-        )
+        return start_failed(self._instance, self._spec, what, self.elapsed_s, phase, advice)
 
 
 def _healthy(url: str) -> bool:

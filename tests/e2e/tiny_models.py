@@ -40,7 +40,7 @@ def opt_in_hub_cache(cache: Path, model: str = "facebook/opt-125m") -> Path:
 
 def chat_model(directory: Path) -> Path:
     """Write a tiny Qwen2 with a chat template; returns its directory."""
-    size = _tokenizer(directory, chat_template=CHAT_TEMPLATE)
+    size = copy_tokenizer(directory, chat_template=CHAT_TEMPLATE)
     config = {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",
@@ -55,7 +55,7 @@ def chat_model(directory: Path) -> Path:
 
 
 def _tiny_opt(directory: Path) -> None:
-    size = _tokenizer(directory)
+    size = copy_tokenizer(directory)
     config = {
         "architectures": ["OPTForCausalLM"],
         "model_type": "opt",
@@ -67,7 +67,7 @@ def _tiny_opt(directory: Path) -> None:
     _write(directory, config, size, _opt_tensors(size))
 
 
-def _tokenizer(directory: Path, **more: str) -> int:
+def copy_tokenizer(directory: Path, **more: str) -> int:
     """Copy the known-answer tokenizer; returns its vocabulary size."""
     directory.mkdir(parents=True)
     source = known_answer.build("known-answer/base")

@@ -24,6 +24,7 @@ GOOD = {
     "lang": "zh",
     "concurrency": "2",
     "env": "A=1",
+    "preflight": "off",
 }
 
 

@@ -17,7 +17,7 @@ _GROUPS = (
 RULES: tuple[Rule, ...] = (
     rule(
         "docker_permission",
-        r"permission denied while trying to connect to the Docker|"
+        r"this user may not talk to it|permission denied while trying to connect to the Docker|"
         r"(?:dial unix|PermissionError).*docker\.sock.*[Pp]ermission denied|PermissionError\(13",
         "This user may not talk to the Docker engine.",
         "sudo usermod -aG docker $USER, then log in again; or run as a user of the group docker.",
@@ -32,7 +32,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "docker_daemon_down",
-        r"Cannot connect to the Docker daemon|Error while fetching server API version"
+        r"no engine answers at|Cannot connect to the Docker daemon|Error while fetching server API version"
         r"|Is the docker daemon running|docker daemon is not running|error during connect:|FileNotFoundError\(2|Connection aborted",
         "No Docker engine answers.",
         "Start it (sudo systemctl start docker), or point DOCKER_HOST to the right socket; "
@@ -106,7 +106,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "docker_image_missing",
-        r"No such image: (?P<image>\S+?)(?:[\"')]|$)|[Uu]nable to find image '(?P<wanted>[^']+)'"
+        r"The image (?P<ours>\S+) is not on this machine|No such image: (?P<image>\S+?)(?:[\"')]|$)|[Uu]nable to find image '(?P<wanted>[^']+)'"
         r"|pull access denied for (?P<denied>[^,\s]+)|manifest (?:for (?P<manifest>\S+) )?(?:not found|unknown)|repository does not exist",
         "The image is not there.",
         "Check name and tag (docker images), then docker pull it or build it; --vllm-image=IMAGE (docker run IMAGE) names another, "
@@ -169,6 +169,14 @@ RULES: tuple[Rule, ...] = (
         r"No such container: (?P<container>[\w.-]+)(?=\"?\)?$)(?<!ipc)|removal of container \S+ is already in progress|is marked for removal",
         "The container {container} does not exist any more, and its log went with it.",
         "Do not use --rm (auto_remove) for a server that may have to be diagnosed; the plugin keeps it until the log is saved.",
+        anywhere=True,
+    ),
+    rule(
+        "disk_full",
+        r"[Nn]o space left on device|disk quota exceeded",
+        "The disk is full.",
+        "docker system df shows what Docker holds, docker system prune gives back what nobody uses; a model cache moves with "
+        "--vllm-hf-cache=DIR (docker run -v DIR:/root/.cache/huggingface).",
         anywhere=True,
     ),
     rule(

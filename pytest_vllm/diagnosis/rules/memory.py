@@ -190,7 +190,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "kv_cache_too_small_for_max_model_len",
-        r"\(?(?P<needed>[\d.]+) Gi?B\)? KV cache is needed, which is larger than the available KV cache memory \((?P<available>[\d.]+) Gi?B\)",
+        r"\(?(?<![\d.])(?P<needed>[\d.]{1,12}) Gi?B\)? KV cache is needed, which is larger than the available KV cache memory \((?P<available>[\d.]+) Gi?B\)",
         "The KV cache cannot hold one request of the longest allowed length.",
         _needed,
         _needed_numbers,

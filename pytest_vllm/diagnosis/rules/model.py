@@ -86,7 +86,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "tp_not_dividing_heads",
-        r"is not divisible by (?:tp_size|tensor_?parallel)|(?P<heads>\d+) is not divisible by (?P<tp>\d+)$",
+        r"is not divisible by (?:tp_size|tensor_?parallel)|\b(?P<heads>\d{1,9}) is not divisible by (?P<tp>\d{1,9})$",
         "A dimension of the model cannot be split evenly over the GPUs.",
         lambda f: (
             _heads(f)
@@ -274,7 +274,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "model_path_empty",
-        r"Invalid repository ID or local directory specified: '(?P<path>[^']*)'|(?P<dir>/\S*) does not appear to have a file named config\.json",
+        r"Invalid repository ID or local directory specified: '(?P<path>[^']*)'|(?<!\S)(?P<dir>/\S{1,400}) does not appear to have a file named config\.json",
         "{path}{dir} holds no model: there is no config.json.",
         "Check the host's side of the mount: the folder must have config.json, tokenizer and weights (ls -l {path}{dir}); hf download MODEL --local-dir {path}{dir}.",
         anywhere=True,

@@ -141,7 +141,7 @@ _WORDS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(st.one_of(_WORDS, st.text(max_size=40)), max_size=30), st.integers(-70, 300))
 def test_whatever_a_log_holds_there_is_an_answer(parts: list[str], code: int) -> None:
     found = diagnose("".join(parts), state=Ending(code), docker_error="".join(parts[:2]) or None)
@@ -154,4 +154,4 @@ def test_no_rule_hangs_on_a_line_that_repeats_itself(unit: str) -> None:
     line = (unit * 100_000)[:100_000]
     began = time.process_time()
     diagnose(f"ERROR: {line}\nValueError: {line}\n{line}", state=Ending(1), docker_error=line)
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 2

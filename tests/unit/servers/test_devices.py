@@ -7,33 +7,9 @@ import pytest
 
 from pytest_vllm.errors import LaunchError, LauncherUnavailable
 from pytest_vllm.servers.devices import amd_gpus, container_devices, detect_platform
+from tests.unit.machine import GIB, Machine, touch
 
-GIB = 2**30
-
-
-def touch(path: Path, text: str = "") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-class Machine:
-    """A made-up sysfs and /dev below a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def node(self, number: int, **properties: int) -> None:
-        """Add a node of the KFD topology."""
-        lines = "local_mem_size\nname gfx 942\nmarketing_name MI300X\n"
-        lines += "".join(f"{name} {value}\n" for name, value in properties.items())
-        touch(self.root / f"sys/class/kfd/kfd/topology/nodes/{number}/properties", lines)
-
-    def gpu(self, number: int, minor: int, used: int | None = 283 * 2**20) -> None:
-        """Add an MI300X: its KFD node, its render node, and its memory in use."""
-        self.node(number, simd_count=1216, gfx_target_version=90402, drm_render_minor=minor)
-        touch(self.root / f"dev/dri/renderD{minor}")
-        if used is not None:
-            touch(self.root / f"sys/class/drm/renderD{minor}/device/mem_info_vram_used", str(used))
+MI300X = 206141652992
 
 
 @pytest.fixture
@@ -120,6 +96,48 @@ def test_without_the_topology_all_render_nodes_are_taken(bare: Machine) -> None:
         touch(bare.root / f"dev/dri/renderD{minor}")
     touch(bare.root / "dev/dri/card0")
     assert renders(bare) == ["/dev/dri/renderD128", "/dev/dri/renderD129"]
+
+
+# --- how much memory they have ------------------------------------------------------------------
+
+
+def test_the_driver_tells_the_total_and_so_what_is_free(mi300x: Machine) -> None:
+    mi300x.vram(128, total=MI300X, used=MI300X - 5 * GIB)
+    gpu = amd_gpus(mi300x.root)[1]
+    assert (gpu.total, gpu.free) == (MI300X, 5 * GIB)
+
+
+def test_without_a_total_nobody_knows_what_is_free(mi300x: Machine) -> None:
+    assert [gpu.free for gpu in amd_gpus(mi300x.root)] == [None, None]
+
+
+def test_a_part_of_a_card_has_its_own_size_and_a_use_that_nobody_knows(mi300x: Machine) -> None:
+    mi300x.vram(128, total=8 * 24 * GIB, used=GIB)
+    mi300x.bank(10, size=24 * GIB)
+    gpu = amd_gpus(mi300x.root)[1]
+    assert (gpu.total, gpu.used) == (24 * GIB, None)
+
+
+def test_banks_of_other_memory_do_not_count(mi300x: Machine) -> None:
+    mi300x.bank(10, size=24 * GIB, number=0)
+    mi300x.bank(10, size=512 * GIB, number=1, heap_type=0)
+    assert amd_gpus(mi300x.root)[1].total == 24 * GIB
+
+
+@pytest.mark.parametrize(
+    ("version", "arch"),
+    [(90402, "gfx942"), (90500, "gfx950"), (90010, "gfx90a"), (110000, "gfx1100"), (0, "")],
+)
+def test_the_architecture_is_named_as_compilers_do(bare: Machine, version: int, arch: str) -> None:
+    bare.node(1, simd_count=1, gfx_target_version=version, drm_render_minor=128)
+    touch(bare.root / "dev/dri/renderD128")
+    assert amd_gpus(bare.root)[0].arch == arch
+
+
+def test_without_the_topology_the_driver_still_tells_the_memory(bare: Machine) -> None:
+    touch(bare.root / "dev/dri/renderD128")
+    bare.vram(128, total=16 * GIB, used=GIB)
+    assert amd_gpus(bare.root)[0].free == 15 * GIB
 
 
 # --- what a container gets ---------------------------------------------------------------------

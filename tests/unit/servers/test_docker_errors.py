@@ -17,18 +17,18 @@ REFUSALS = [
     (
         'error gathering device information while adding custom device "/dev/kfd": no such file or '
         "directory",
-        "The device node /dev/kfd is not on the engine's machine",
+        "/dev/kfd does not exist on this host. Load the driver",
     ),
     (
         'could not select device driver "" with capabilities: [[gpu]]',
-        "`--gpus` needs the NVIDIA container toolkit",
+        "--gpus is for NVIDIA with the container toolkit",
     ),
     (
         "Unable to find group render: no matching entries in group file",
-        "The group render: does not exist in the image",
+        "The group render does not exist in the image",
     ),
-    ("write /var/lib/docker/tmp/x: no space left on device", "The engine's disk is full"),
-    ("No such image: sha256:1f3a", "The image was removed between"),
+    ("write /var/lib/docker/tmp/x: no space left on device", "The disk is full"),
+    ("No such image: sha256:1f3a", "The image is not there"),
     ("something new", "journalctl -u docker"),
 ]
 

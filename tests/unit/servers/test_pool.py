@@ -3,12 +3,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_vllm.errors import LaunchError, LauncherUnavailable, ServerDied, StartFailed
+from pytest_vllm.errors import (
+    LaunchError,
+    LauncherUnavailable,
+    PreflightRefused,
+    ServerDied,
+    StartFailed,
+)
+from pytest_vllm.preflight import look
 from pytest_vllm.servers.pool import _download_dir
 from pytest_vllm.servers.server import State
 from pytest_vllm.spec import ServerSpec
@@ -61,6 +69,101 @@ def refuse(model: str) -> None:
 
 def die(launcher: FakeLauncher, model: str) -> None:
     launcher.instances[model].end = State(False, -11)
+
+
+#: What the diagnosis computed for a GPU that others use.
+BUSY = {
+    "cause": "gpu_memory_utilization_too_high",
+    "title": "busy",
+    "numbers": {"max_gpu_util": 0.85, "requested": 0.92, "free_gib": 164.8, "total_gib": 192.0},
+}
+
+
+def busy_once(launcher: FakeLauncher, times: int = 1) -> None:
+    """Let the first starts fail for want of memory."""
+    left = [None] * times
+
+    def fail(model: str) -> None:
+        if left:
+            left.pop()
+            error = StartFailed(f"{model} did not start: busy\n  cause\n\nThe log ends with:")
+            error.diagnosis = BUSY
+            raise error
+
+    launcher.while_starting = fail
+
+
+@pytest.fixture
+def adjusting(pool: ServerPool) -> ServerPool:
+    """A pool that tries again."""
+    pool._policy = replace(pool._policy, auto_adjust=True)
+    return pool
+
+
+@pytest.fixture
+def foretold(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A warning of the preflight about every server."""
+    warning = "warning: the disk is small"
+    monkeypatch.setattr(look, "look", lambda launcher, spec, policy: (warning,))
+    return warning
+
+
+# --- before a start, and after a refusal -------------------------------------------------------
+
+
+def test_a_warning_is_told_before_the_start_and_not_at_each_return(
+    pool: ServerPool, progress: list[tuple[str, str]], foretold: str
+) -> None:
+    for spec in (A, B, A):
+        pool.lease(spec)
+        pool.release(spec)
+    assert [line for line in progress if line[1] == foretold] == [("a", foretold), ("b", foretold)]
+
+
+def test_warnings_are_notes_of_the_server(pool: ServerPool, foretold: str) -> None:
+    assert pool.lease(A, "", ("warning: the run is short",)).notes == (
+        "warning: the run is short",
+        foretold,
+    )
+
+
+def test_a_refusal_is_remembered_and_starts_nothing(
+    pool: ServerPool, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_all(*_: object) -> None:
+        raise PreflightRefused("a was not started, since it cannot work\n  do  something")
+
+    monkeypatch.setattr(look, "look", refuse_all)
+    with pytest.raises(PreflightRefused, match="do  something"):
+        pool.lease(A)
+    with pytest.raises(PreflightRefused, match=r"work \(see the first error of this server\)$"):
+        pool.lease(A)
+    assert launcher.events == []
+
+
+def test_the_first_try_is_ended_before_the_second_begins(
+    adjusting: ServerPool, launcher: FakeLauncher
+) -> None:
+    busy_once(launcher)
+    server = adjusting.lease(A)
+    assert launcher.events == ["start a", "stop a", "start a"]
+    assert server.spec == ServerSpec("a", gpu_util=0.85)
+    assert adjusting.lease(A) is server
+
+
+def test_there_is_no_third_try(adjusting: ServerPool, launcher: FakeLauncher) -> None:
+    busy_once(launcher, times=3)
+    with pytest.raises(StartFailed, match="This was the second try"):
+        adjusting.lease(A)
+    assert launcher.events == ["start a", "stop a"] * 2
+    assert adjusting.diagnoses()[A] == BUSY
+
+
+def test_without_the_option_there_is_one_try(pool: ServerPool, launcher: FakeLauncher) -> None:
+    busy_once(launcher)
+    with pytest.raises(StartFailed):
+        pool.lease(A)
+    assert launcher.events == ["start a", "stop a"]
 
 
 # --- starts ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ takes some milliseconds instead of a minute, and misbehaves as the variable STAN
 
     (unset)                     a healthy server of a base model
     exit:CODE                   exits while it starts, after the error of a full GPU
+    busy_gpu                    the same, unless --gpu-memory-utilization leaves others their memory
     stall                       logs its first lines, and then nothing more, for ever
     slow:SECONDS                takes that long to load its weights
     crash_on_first_completion   dies at the first completion, without an answer

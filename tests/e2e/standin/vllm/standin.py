@@ -30,6 +30,7 @@ def parse(words=None):
     parser.add_argument("--host", default="0.0.0.0")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--served-model-name")
+    parser.add_argument("--gpu-memory-utilization", type=float, default=0.92)
     return parser.parse_known_args(words)[0]
 
 
@@ -42,11 +43,11 @@ def serve(options):
     _log("Resolved architecture: OPTForCausalLM")
     engine = _start_engine()
     _load(engine.pid)
-    if FAULT == "exit":
+    if FAULT == "exit" or (FAULT == "busy_gpu" and options.gpu_memory_utilization > 0.858):
         _log(_NO_MEMORY, f"EngineCore pid={engine.pid}", "ERROR")
         engine.kill()
         print("RuntimeError: Engine core initialization failed. See root cause above.", flush=True)
-        sys.exit(int(VALUE))
+        sys.exit(int(VALUE or 1))
     server = _Server((options.host, options.port), _Handler)
     server.model = options.served_model_name or options.model
     _log(f"Starting vLLM server on http://{options.host}:{server.server_port}")
