@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pytest_vllm.client import ask as asking
 from pytest_vllm.client import refused
+from pytest_vllm.client.checks_together import alike
 from pytest_vllm.client.dialect import Dialect
-from pytest_vllm.client.difference import difference
-from pytest_vllm.client.failure import CheckFailed
 from pytest_vllm.client.readers import read, read_stream
 from pytest_vllm.client.threads import start
 from pytest_vllm.errors import Unsupported
@@ -37,14 +36,6 @@ __all__ = ["Api", "Once"]
 FEW_PARTS = 5
 
 T = TypeVar("T")
-
-#: What differs from one answer to the next, or is not said in a stream.
-PASSING = frozenset(
-    {"id", "created", "system_fingerprint", "service_tier", "metrics", "prompt_logprobs"}
-)
-
-#: Logprobs of the same request may differ by this much (nats): batches are computed differently.
-SAME_LOGPROB = 0.05
 
 
 class Once:
@@ -169,9 +160,7 @@ class Api:
     def both(self, request: Request, *, ignore: Sequence[str] = ()) -> Answer:
         """Ask unstreamed and streamed; both must say the same. Returns the unstreamed answer.
 
-        For requests whose answer is determined (greedy, or with a seed). Only where they
-        differ is it asked again, twice: under load a server may batch two equal requests
-        differently and round a near-tie the other way.
+        For requests whose answer is determined; see `checks_together.alike`.
 
         Args:
             request: Without `stream`; usage is asked for where the endpoint has the option.
@@ -184,14 +173,12 @@ class Api:
         streamed = request.but(stream=True)
         if request.path in ("/v1/completions", "/v1/chat/completions"):
             streamed = streamed.but(stream_options={"include_usage": True})
-        for last in (False, False, True):
-            answer, whole = self.ask(request), self.whole(streamed)
-            failure = _differ(answer, whole, [*PASSING, *ignore])
-            if failure is None:
-                return answer
-            if last:
-                raise failure
-        raise AssertionError  # the loop has returned or raised
+        answer, _ = alike(
+            lambda: (self.ask(request), self.whole(streamed)),
+            "The stream must add up to the unstreamed answer",
+            ignore=["prompt_logprobs", *ignore],  # a stream does not say them
+        )
+        return answer
 
     def together(self, *calls: Callable[[], T]) -> list[T]:
         """Run calls at the same time, each on a thread; their results in order.
@@ -202,14 +189,3 @@ class Api:
         futures = [start(call) for call in calls]
         wait(futures)  # also where one failed: nothing of a test may outlive it
         return [future.result() for future in futures]
-
-
-def _differ(answer: Answer, whole: Answer, ignore: Sequence[str]) -> CheckFailed | None:
-    found = difference(answer.json, whole.json, ignore=ignore, tolerance=SAME_LOGPROB)
-    if found is None:
-        return None
-    return CheckFailed(
-        f"The stream must add up to the unstreamed answer; {found.where} differs",
-        expected=found.left,
-        seen=found.right,
-    ).reproduced_by(whole.curl, answer.curl)

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_vllm.client import ask as asking
-from pytest_vllm.client.difference import difference
+from pytest_vllm.client.checks_together import alike
 from pytest_vllm.client.exchange import Request
-from pytest_vllm.client.failure import CheckFailed
 from pytest_vllm.client.readers import errors
 from pytest_vllm.client.readers.common import must
 
@@ -86,24 +85,11 @@ def still_well(api: Api) -> None:
     good = _good(api)
     if good is None:
         return
-    before = api.once("a good answer", lambda: api.ask(good).json)
-    # Under load, a random model may round a near-tie the other way once.
-    failure = None
-    for _ in range(3):
-        answer = api.ask(good)
-        found = difference(before, answer.json, ignore=_PASSING, tolerance=0.05)
-        if found is None:
-            return
-        failure = CheckFailed(
-            f"After a refusal, a good request must be answered as before; {found.where} differs",
-            expected=found.left,
-            seen=found.right,
-        ).reproduced_by(answer.curl)
-    assert failure is not None
-    raise failure
-
-
-_PASSING = frozenset({"id", "created", "system_fingerprint", "prompt_tokens_details", "timings"})
+    before = api.once("a good answer", lambda: api.ask(good))
+    alike(
+        lambda: (before, api.ask(good)),
+        "After a refusal, a good request must be answered as before",
+    )
 
 
 def _is_healthy(answer: Answer) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_vllm.client.difference import difference
+from pytest_vllm.client.checks_together import alike
 from pytest_vllm.client.exchange import Request
 from pytest_vllm.client.failure import CheckFailed, Text
 from pytest_vllm.client.refusals import is_chat_refusal, server_message
@@ -27,14 +27,6 @@ __all__ = [
 ]
 
 Message = Mapping[str, Any]
-
-#: How far logprobs of the same tokens may be apart (nats): batches are rounded differently.
-NEAR = 0.05
-
-#: Fields that say the same thing in an answer, whichever way was asked.
-_PASSING = frozenset(
-    {"id", "created", "system_fingerprint", "service_tier", "metrics", "prompt_tokens_details"}
-)
 
 
 def _user(text: Any) -> Message:
@@ -149,29 +141,6 @@ def same(api: Api, one: Request, other: Request, rule: str, *, ignore: Sequence[
     """
     __tracebackhide__ = True
     alike(lambda: (api.ask(one), api.ask(other)), rule, ignore=ignore)
-
-
-def alike(
-    ask_for_both: Callable[[], tuple[Answer, Answer]],
-    rule: str,
-    *,
-    told: Callable[[Answer], Any] = lambda answer: answer.json,
-    ignore: Sequence[str] = (),
-) -> None:
-    """Two answers must say the same; up to three tries, for near-ties of random models.
-
-    Raises CheckFailed.
-    """
-    __tracebackhide__ = True
-    for _ in range(3):
-        one, other = ask_for_both()
-        found = difference(told(one), told(other), ignore=[*_PASSING, *ignore], tolerance=NEAR)
-        if found is None:
-            return
-        failure = CheckFailed(
-            f"{rule}; {found.where} differs", expected=found.left, seen=found.right
-        ).reproduced_by(other.curl, one.curl)
-    raise failure
 
 
 def free_answer(api: Api, *, length: int = 8) -> tuple[Request, Answer]:

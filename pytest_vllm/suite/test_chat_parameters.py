@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_vllm.client.checks_together import alike
 from pytest_vllm.client.readers.common import must
 from pytest_vllm.suite.ask_for import chat
-from pytest_vllm.suite.chats import CONVERSATIONS, alike, content, free_answer, same, talk
+from pytest_vllm.suite.chats import CONVERSATIONS, content, free_answer, same, talk
 from pytest_vllm.suite.facts import context_length, end_token, text_of
 from pytest_vllm.suite.letters import ban_letters
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_vllm.client.checks_together import alike
 from pytest_vllm.client.exchange import Request
 from pytest_vllm.client.failure import CheckFailed
 from pytest_vllm.client.readers.common import must
 from pytest_vllm.client.refused import refuse
 from pytest_vllm.suite.chats import (
     CONVERSATIONS,
-    alike,
     as_completion,
     content,
     talk,

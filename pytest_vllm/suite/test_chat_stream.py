@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_vllm.client.checks_together import alike
 from pytest_vllm.client.readers.common import must
 from pytest_vllm.suite.ask_for import chat, streamed
-from pytest_vllm.suite.chats import CONVERSATIONS, alike, talk
+from pytest_vllm.suite.chats import CONVERSATIONS, talk
 from pytest_vllm.suite.test_chat_prompt import PARAMETERS
 
 if TYPE_CHECKING:

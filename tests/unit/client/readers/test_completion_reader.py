@@ -183,6 +183,14 @@ def test_a_broken_answer_is_caught(
     assert rule in str(caught.value)
 
 
+def test_of_equally_likely_tokens_the_chosen_one_and_the_listed_one_may_be_two() -> None:
+    def tied(body: dict[str, Any], choice: dict[str, Any]) -> None:
+        best = [{"j": -0.9, " a": -0.9}, {"k": -0.8}, {"l": -0.7}]
+        choice["logprobs"]["top_logprobs"] = best
+
+    read(answer(tied, logprobs=1), VLLM)
+
+
 def test_created_may_be_ahead_of_a_date_that_is_written_late() -> None:
     def dated(seconds: float) -> Answer:
         from email.utils import formatdate
