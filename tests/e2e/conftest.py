@@ -162,11 +162,12 @@ def as_process(engine_python: str, hf_cache: Path) -> list[str]:
 
 
 @pytest.fixture
-def containers(docker_client: Any) -> Callable[[], set[str]]:
-    """A function that names the containers of ours that exist now."""
+def containers(docker_client: Any) -> Callable[[Finished], set[str]]:
+    """A function that names the containers of a run that still exist."""
 
-    def ours() -> set[str]:
-        found = docker_client.containers.list(all=True, filters={"label": "pytest-vllm.run"})
+    def of(run: Finished) -> set[str]:
+        label = f"pytest-vllm.run={run.results['run']['id']}"
+        found = docker_client.containers.list(all=True, filters={"label": label})
         return {container.name for container in found}
 
-    return ours
+    return of

@@ -84,9 +84,9 @@ def test_the_log_outlives_the_container(opt: Finished) -> None:
     assert "GET /health" in log or "POST /v1/completions" in log
 
 
-def test_no_container_is_left(opt: Finished, containers: Callable[[], set[str]]) -> None:
+def test_no_container_is_left(opt: Finished, containers: Callable[[Finished], set[str]]) -> None:
     assert opt.exit_code == 0
-    assert containers() == set()
+    assert containers(opt) == set()
 
 
 def test_a_chat_model_chats(run_pytest: Command, in_docker: list[str], chat_model: Path) -> None:
@@ -98,14 +98,14 @@ def test_a_chat_model_chats(run_pytest: Command, in_docker: list[str], chat_mode
 
 
 def test_a_model_that_is_not_there_is_an_error_shown_once_and_leaves_nothing(
-    run_pytest: Command, in_docker: list[str], containers: Callable[[], set[str]]
+    run_pytest: Command, in_docker: list[str], containers: Callable[[Finished], set[str]]
 ) -> None:
     run = run_pytest("--vllm-model", "nobody/nothing-7b", *in_docker)
     assert run.exit_code == 1
     assert run.output.count("The log ends with:") == 1
     assert {test["verdict"] for test in run.results["tests"]} == {"error"}
     assert "nobody/nothing-7b did not start: it ended: exit code 1" in run.output
-    assert containers() == set()
+    assert containers(run) == set()
 
 
 @pytest.mark.parametrize(

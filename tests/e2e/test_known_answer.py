@@ -46,9 +46,9 @@ def test_the_chat_model_chats(three: Finished) -> None:
     assert by_model["known-answer/base"] <= {"expected_failure", "unsupported", "passed"}
 
 
-def test_no_container_is_left(three: Finished, containers: Callable[[], set[str]]) -> None:
+def test_no_container_is_left(three: Finished, containers: Callable[[Finished], set[str]]) -> None:
     assert three.exit_code == 0
-    assert containers() == set()
+    assert containers(three) == set()
 
 
 def test_float32_is_exact_to_a_thousandth(run_pytest: Command, as_process: list[str]) -> None:
