@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,10 @@ def test_json_may_be_spelled(api: Api, content_type: str) -> None:
         "/v1/models",
         pytest.param("/v1/chat/completions", marks=pytest.mark.optional),
         pytest.param("/tokenize", marks=pytest.mark.optional),
+        *(
+            pytest.param(f"/v1/{name}", marks=[pytest.mark.optional, pytest.mark.requires(name)])
+            for name in ("responses", "messages", "embeddings")
+        ),
     ],
 )
 def test_a_wrong_method_is_not_allowed(api: Api, method: str, path: str) -> None:
@@ -133,6 +138,19 @@ def test_a_connection_lives_on_after_a_refusal(api: Api) -> None:
             bad.check(lambda a: must(400 <= a.status < 500, "It must be refused", seen=a.status))
             good = asking.ask(client, _small(api))
             must(len(good.json["choices"]) == 1, "The next request must be answered")
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_client_may_ask_for_the_connection_to_be_closed(api: Api, streamed: bool) -> None:
+    request = replace(_small(api).but(stream=streamed), headers={"Connection": "close"})
+    answer = api.whole(request) if streamed else api.ask(request)
+
+    def check(seen: Answer) -> None:
+        said = seen.headers.get("connection", "").lower()
+        rule = "A connection that the client wants closed must be said to be closed"
+        must(said == "close" or not api.dialect.is_vllm, rule, expected="close", seen=said)
+
+    answer.check(check)
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
